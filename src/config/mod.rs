@@ -1,0 +1,1 @@
+//! What the operator wrote, made into values that cannot hold nonsense.

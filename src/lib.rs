@@ -1,0 +1,11 @@
+//! Sluicegate, a Prometheus remote-write proxy. Start with `docs/ARCHITECTURE.md`.
+//!
+//! Modules stand in the order in which data flows.
+
+pub mod units;
+pub mod wire;
+
+pub mod config;
+pub mod queue;
+
+pub mod bench;

@@ -1,0 +1,1 @@
+//! One HTTP POST to a receiver.

@@ -1,0 +1,3 @@
+//! One queue per `remote_write` entry: from the log to one receiver.
+
+pub mod client;

@@ -1,0 +1,2 @@
+//! Bytes to series and samples, and back.
+pub mod pb;
