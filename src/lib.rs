@@ -3,6 +3,8 @@
 //! Modules stand in the order in which data flows.
 
 pub mod units;
+
+pub mod model;
 pub mod wire;
 
 pub mod config;

@@ -7,7 +7,8 @@ as a `Histogram`.
 
 import json
 import math
-import os
+import re
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections import namedtuple
@@ -46,7 +47,11 @@ Histogram = namedtuple(
 
 
 def read_prometheus(base_url):
-    """Everything in the storage of a Prometheus, raw, stale markers included."""
+    """Everything in the storage of a Prometheus, raw, stale markers included.
+
+    Bit for bit, but for -0: Prometheus' protobuf encoder leaves out a value that equals 0, here as in
+    its remote write, so that a -0 from a Prometheus is on the wire as 0 already. odd_bits.py sends one.
+    """
     every_series = wire.put_varint(1, 2) + wire.put_bytes(2, "__name__") + wire.put_bytes(3, ".+")
     query = wire.put_varint(1, 0) + wire.put_varint(2, FAR_FUTURE_MS) + wire.put_bytes(3, every_series)
     request = wire.put_bytes(1, query) + wire.put_varint(2, 0)  # answer as SAMPLES, not as chunks
@@ -147,87 +152,16 @@ def read_exemplars(base_url):
     return out
 
 
-# --- Prometheus: metadata, from the write-ahead log ----------------------------------
-
-# /api/v1/metadata answers from the targets a Prometheus scrapes itself; what came by remote
-# write is only in its log.
-
-PAGE = 32 * 1024
-SERIES_RECORD, METADATA_RECORD = 1, 6
-TYPES = ("unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset")
-
-
-def read_metadata(data_dir):
-    """{series labels: (type, unit, help)}, the latest of each; the log must be uncompressed."""
-    labels_of, metadata = {}, {}
-    for record in log_records(os.path.join(data_dir, "wal")):
-        if record[0] == SERIES_RECORD:
-            labels_of.update(series_records(record))
-        elif record[0] == METADATA_RECORD:
-            metadata.update(metadata_records(record))
-    return {labels_of[ref]: entry for ref, entry in metadata.items() if ref in labels_of}
-
-
-def log_records(folder):
-    for name in sorted(n for n in os.listdir(folder) if n.isdigit()):
-        with open(os.path.join(folder, name), "rb") as file:
-            segment = file.read()
-        record = b""
-        for page_start in range(0, len(segment), PAGE):
-            page = segment[page_start : page_start + PAGE]
-            at = 0
-            while at + 7 <= len(page) and page[at] & 7:
-                header, size = page[at], int.from_bytes(page[at + 1 : at + 3], "big")
-                if header & 0x18:
-                    raise ValueError("the write-ahead log is compressed")
-                record += page[at + 7 : at + 7 + size]
-                at += 7 + size
-                if header & 7 in (1, 4) and record:  # a full record, or the last part of one
-                    yield record
-                    record = b""
-
-
-def text(buf, pos):
-    size, pos = wire.read_varint(buf, pos)
-    return buf[pos : pos + size].decode(), pos + size
-
-
-def series_records(record):
-    pos = 1
-    while pos < len(record):
-        ref, pos = int.from_bytes(record[pos : pos + 8], "big"), pos + 8
-        count, pos = wire.read_varint(record, pos)
-        pairs = []
-        for _ in range(count):
-            name, pos = text(record, pos)
-            value, pos = text(record, pos)
-            pairs.append((name, value))
-        yield ref, tuple(sorted(pairs))
-
-
-def metadata_records(record):
-    pos = 1
-    while pos < len(record):
-        ref, pos = wire.read_varint(record, pos)
-        kind, pos = record[pos], pos + 1
-        count, pos = wire.read_varint(record, pos)
-        named = {}
-        for _ in range(count):
-            name, pos = text(record, pos)
-            named[name], pos = text(record, pos)
-        yield ref, (TYPES[kind], named.get("UNIT", ""), named.get("HELP", ""))
-
-
 # --- VictoriaMetrics -----------------------------------------------------------------
 
-# How VictoriaMetrics stores floats, and so what of them can be compared:
-# * a value is a decimal mantissa of 64 bits with an exponent that it shares with the samples of
-#   its block: a small value beside a large one of the same series loses digits, also all of them;
-# * -0 becomes 0, and a subnormal may become 0;
+# How VictoriaMetrics (1.79) stores floats, and so what of them can be compared:
+# * a value is a decimal mantissa of 64 bits and an exponent. Integers are exact; a float that is no short
+#   decimal is cut to about 12 digits; below some 1e-290 it becomes 0; -0 becomes 0;
+# * the samples of a block share their exponent: a small value beside a large one loses digits, or all;
 # * a NaN that is not the stale marker is not stored at all;
-# * +Inf, -Inf and the stale marker are kept (the JSON export says null for the marker);
+# * +Inf, -Inf and the stale marker are kept;
 # * timestamps are exact, and equal ones are all kept: a sample that came twice shows;
-# * a series of nothing but NaNs is not there; an empty label value is no label.
+# * native histograms are not understood: their series are not there.
 
 
 def read_victoriametrics(base_url):
@@ -236,9 +170,10 @@ def read_victoriametrics(base_url):
     query = urllib.parse.urlencode({"match[]": '{__name__!=""}', "start": 0, "end": FAR_FUTURE_MS // 1000})
     store = {}
     for line in get(f"{base_url}/api/v1/export?{query}", timeout=60).splitlines():
-        entry = json.loads(line)
+        # Infinities are written as no JSON has them, and a stale marker as null, or NaN when it comes first.
+        entry = json.loads(re.sub(rb"(?<=[\[,])\+?(-?)Inf(?=[,\]])", rb"\1Infinity", line))
         samples = [
-            (timestamp, None if value is None else float(value))
+            (timestamp, None if value is None or math.isnan(value) else value)
             for timestamp, value in zip(entry["timestamps"], entry["values"])
         ]
         store.setdefault(tuple(sorted(entry["metric"].items())), []).extend(samples)
@@ -275,19 +210,22 @@ def compare_with_victoriametrics(sender, stored):
                 f"{show(labels)}: {len(have)} timestamps stored of {len(want)}: {first_difference(want, have)}"
             )
             continue
-        finite = [abs(v) for _, v in want if v is not None and math.isfinite(v)]
-        largest = max(finite, default=0.0)
+        exact = all(v is None or v == math.trunc(v) and abs(v) < 1 << 53 for _, v in want if not is_infinite(v))
+        largest = 0.0 if exact else max(abs(v) for _, v in want if v is not None and not math.isinf(v))
         for (timestamp, a), (_, b) in zip(want, have):
-            if not nearly(a, b, largest):
+            same = a == b if exact or a is None or b is None or is_infinite(a) else nearly(a, b, largest)
+            if not same:
                 differences.append(f"{show(labels)} at {timestamp}: sent {a!r}, stored {b!r}")
     return differences
 
 
+def is_infinite(value):
+    return value is not None and math.isinf(value)
+
+
 def nearly(sent, stored, largest):
-    if sent is None or stored is None or math.isinf(sent) or math.isinf(stored):
-        return sent == stored
-    # 15 digits of its own, and at least 17 digits after the largest of the series.
-    return abs(sent - stored) <= abs(sent) * 1e-15 + largest * 1e-17
+    """12 digits of its own, 17 after the largest of the series."""
+    return abs(sent - stored) <= max(abs(sent) * 2e-12, largest * 1e-17, 1e-290)
 
 
 def first_difference(want, have):
@@ -348,7 +286,6 @@ def census(store):
         "stale markers": sum(map(is_stale, floats)),
         "NaNs": sum(1 for v in floats if math.isnan(float_of(v)) and not is_stale(v)),
         "infinities": sum(1 for v in floats if math.isinf(float_of(v))),
-        "negative zeros": floats.count(1 << 63),
         "subnormals": sum(1 for v in floats if 0 < v & ~(1 << 63) < 1 << 52),
         "histograms": len(histograms),
         "float histograms": sum(1 for h in histograms if h.is_float),

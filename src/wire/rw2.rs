@@ -1,0 +1,380 @@
+//! Reader of `io.prometheus.write.v2.Request` (Remote-Write 2.0).
+//!
+//! Protobuf lets symbols follow the series that refer to them, so the message is scanned for both first
+//! and references are resolved afterwards. A reference that points nowhere refuses the request.
+
+use super::decoded::{
+    Decoded, HistogramRow, IdentityKey, InvalidSeries, Place, Protocol, RowCounts, SYMBOLS_MAX,
+    SampleRow, SeriesRow, Symbol, WalkLimits,
+};
+use super::error::DecodeError;
+use super::histogram;
+use super::proto::{Fields, put_label, repeated_varints};
+use super::rw1::{Label, check_labels, is_utf8};
+use crate::model::content::Exemplar;
+
+const BAD_REF: DecodeError = DecodeError::Symbols("reference outside the symbol table");
+const ODD_REFS: DecodeError = DecodeError::Symbols("odd number of label references");
+
+/// Walks a message: validates it, hashes each series, and notes where everything is.
+pub(super) fn walk(
+    body: Vec<u8>,
+    limits: &WalkLimits,
+    key: &IdentityKey,
+) -> Result<Decoded, DecodeError> {
+    let mut out = Decoded::new(Protocol::V2, body);
+    let mut places = Vec::new();
+    scan(&mut out, &mut places, limits)?;
+    // Symbols are looked at while rows are made: the body is lent out for that time.
+    let body = std::mem::take(&mut out.body);
+    let mut walker = Walker {
+        body: &body,
+        limits,
+        key,
+        refs: Vec::new(),
+        canonical: Vec::new(),
+        expanded: 0,
+    };
+    out.series.reserve_exact(places.len());
+    for place in places {
+        walker.series(place, &mut out)?;
+    }
+    out.body = body;
+    Ok(out)
+}
+
+fn scan(
+    out: &mut Decoded,
+    series: &mut Vec<Place>,
+    limits: &WalkLimits,
+) -> Result<(), DecodeError> {
+    let mut fields = Fields::new(&out.body);
+    while let Some((number, value)) = fields.next()? {
+        if number != 4 && number != 5 {
+            continue;
+        }
+        let bytes = value.bytes()?;
+        let at = (fields.position() - bytes.len()) as u32;
+        let place = Place {
+            at,
+            len: bytes.len() as u32,
+        };
+        if number == 5 {
+            if series.len() == limits.series {
+                return Err(DecodeError::SeriesCount(limits.series));
+            }
+            series.push(place);
+            continue;
+        }
+        if out.symbols.len() == SYMBOLS_MAX {
+            return Err(DecodeError::Symbols("too many"));
+        }
+        if out.symbols.is_empty() && !bytes.is_empty() {
+            return Err(DecodeError::Symbols("the first is not the empty string"));
+        }
+        out.symbols.push(Symbol {
+            place,
+            utf8: is_utf8(bytes),
+        });
+    }
+    Ok(())
+}
+
+struct Walker<'b, 'l> {
+    body: &'b [u8],
+    limits: &'l WalkLimits,
+    key: &'l IdentityKey,
+    refs: Vec<u32>,
+    canonical: Vec<u8>,
+    /// Bytes that labels have expanded to so far.
+    expanded: usize,
+}
+
+impl Walker<'_, '_> {
+    fn series(&mut self, place: Place, out: &mut Decoded) -> Result<(), DecodeError> {
+        let message = &self.body[place.at as usize..][..place.len as usize];
+        let mut counts = RowCounts::default();
+        let mut metadata = Place::default();
+        let mut invalid = None;
+        self.refs.clear();
+        let mut fields = Fields::new(message);
+        while let Some((number, value)) = fields.next()? {
+            let here = |bytes: &[u8]| Place {
+                at: place.at + (fields.position() - bytes.len()) as u32,
+                len: bytes.len() as u32,
+            };
+            match number {
+                1 => {
+                    let (refs, limit) = (&mut self.refs, self.limits.labels);
+                    read_refs(value, refs, limit)?;
+                }
+                2 => {
+                    self.room(out)?;
+                    self.sample(value.bytes()?, out)?;
+                    counts.samples += 1;
+                }
+                3 => {
+                    self.room(out)?;
+                    let bytes = value.bytes()?;
+                    let checked = histogram::check(bytes)?;
+                    invalid = invalid.or(checked.invalid);
+                    out.histograms.push(HistogramRow {
+                        place: here(bytes),
+                        ..checked.row
+                    });
+                    counts.histograms += 1;
+                }
+                4 => {
+                    self.room(out)?;
+                    let bytes = value.bytes()?;
+                    if !check_exemplar(bytes, &out.symbols)? {
+                        invalid = invalid.or(Some(InvalidSeries::NotUtf8));
+                    }
+                    out.exemplars.push(here(bytes));
+                    counts.exemplars += 1;
+                }
+                5 => {
+                    let bytes = value.bytes()?;
+                    metadata_refs(bytes, &out.symbols)?;
+                    metadata = here(bytes);
+                }
+                _ => {}
+            }
+        }
+        let (id, wrong) = self.identity(&out.symbols)?;
+        invalid = wrong.or(invalid);
+        if counts == RowCounts::default() {
+            invalid = invalid.or(Some(InvalidSeries::NoElement));
+        }
+        out.push_series(SeriesRow {
+            id,
+            place,
+            counts,
+            metadata,
+            invalid,
+        });
+        Ok(())
+    }
+
+    #[inline]
+    fn room(&self, out: &Decoded) -> Result<(), DecodeError> {
+        let held = out.samples.len() + out.histograms.len() + out.exemplars.len();
+        if held >= self.limits.elements {
+            return Err(DecodeError::ElementCount(self.limits.elements));
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn sample(&mut self, message: &[u8], out: &mut Decoded) -> Result<(), DecodeError> {
+        let mut row = SampleRow {
+            timestamp: 0,
+            bits: 0,
+        };
+        let mut start = 0;
+        let mut fields = Fields::new(message);
+        while let Some((number, value)) = fields.next()? {
+            match number {
+                1 => row.bits = value.double_bits()?,
+                2 => row.timestamp = value.varint()?.cast_signed(),
+                3 => start = value.varint()?.cast_signed(),
+                _ => {}
+            }
+        }
+        if start != 0 && out.starts.is_empty() {
+            out.starts.resize(out.samples.len(), 0);
+        }
+        if start != 0 || !out.starts.is_empty() {
+            out.starts.push(start);
+        }
+        out.samples.push(row);
+        Ok(())
+    }
+
+    /// The identity of the labels that `self.refs` name: that of the same labels in 1.0's bytes.
+    fn identity(
+        &mut self,
+        symbols: &[Symbol],
+    ) -> Result<(u128, Option<InvalidSeries>), DecodeError> {
+        if !self.refs.len().is_multiple_of(2) {
+            return Err(ODD_REFS);
+        }
+        self.canonical.clear();
+        let mut good = true;
+        let mut named = false;
+        let mut previous: &[u8] = &[];
+        for pair in self.refs.chunks_exact(2) {
+            let (name, value) = (symbol(symbols, pair[0])?, symbol(symbols, pair[1])?);
+            let name_text = &self.body[name.place.at as usize..][..name.place.len as usize];
+            let value_text = &self.body[value.place.at as usize..][..value.place.len as usize];
+            let bytes = name_text.len() + value_text.len();
+            if self.limits.label_bytes > 0 && bytes > self.limits.label_bytes {
+                return Err(DecodeError::LabelBytes(self.limits.label_bytes));
+            }
+            self.expanded += bytes;
+            if self.expanded > self.limits.expanded_bytes {
+                return Err(DecodeError::LabelBytes(self.limits.expanded_bytes));
+            }
+            good &= name_text > previous && name.utf8 && value.utf8;
+            named |= name_text == b"__name__" && !value_text.is_empty();
+            previous = name_text;
+            put_label(&mut self.canonical, name_text, value_text);
+        }
+        if good && named {
+            return Ok((self.key.hash(&self.canonical), None));
+        }
+        self.sorted_identity(symbols)
+    }
+
+    /// As [`identity`](Self::identity), for labels that are unsorted or wrong.
+    fn sorted_identity(
+        &mut self,
+        symbols: &[Symbol],
+    ) -> Result<(u128, Option<InvalidSeries>), DecodeError> {
+        let text = |reference: u32| -> Result<&[u8], DecodeError> {
+            let place = symbol(symbols, reference)?.place;
+            Ok(&self.body[place.at as usize..][..place.len as usize])
+        };
+        let mut labels = Vec::new();
+        for pair in self.refs.chunks_exact(2) {
+            labels.push((text(pair[0])?, text(pair[1])?));
+        }
+        labels.sort_by_key(|label| label.0);
+        let invalid = check_labels(&labels, self.limits)?;
+        self.canonical.clear();
+        labels
+            .iter()
+            .for_each(|(name, value)| put_label(&mut self.canonical, name, value));
+        Ok((self.key.hash(&self.canonical), invalid))
+    }
+}
+
+fn read_refs(
+    value: super::proto::Value<'_>,
+    refs: &mut Vec<u32>,
+    labels_max: usize,
+) -> Result<(), DecodeError> {
+    repeated_varints(value, |reference| {
+        if refs.len() == 2 * labels_max {
+            return Err(DecodeError::LabelCount(labels_max));
+        }
+        refs.push(u32::try_from(reference).map_err(|_| BAD_REF)?);
+        Ok(())
+    })
+}
+
+fn symbol(symbols: &[Symbol], reference: u32) -> Result<Symbol, DecodeError> {
+    symbols.get(reference as usize).copied().ok_or(BAD_REF)
+}
+
+/// All labels of a series message, in wire order.
+pub(super) fn read_labels<'a>(
+    decoded: &'a Decoded,
+    message: &'a [u8],
+    out: &mut Vec<Label<'a>>,
+) -> Result<(), DecodeError> {
+    let mut name = None;
+    let mut fields = Fields::new(message);
+    while let Some((number, value)) = fields.next()? {
+        if number == 1 {
+            repeated_varints(value, |reference| {
+                let reference = u32::try_from(reference).map_err(|_| BAD_REF)?;
+                let text = decoded.bytes(symbol(&decoded.symbols, reference)?.place);
+                match name.take() {
+                    None => name = Some(text),
+                    Some(name) => out.push((name, text)),
+                }
+                Ok(())
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// References in range and even; `false` when a text is not UTF-8.
+fn check_exemplar(message: &[u8], symbols: &[Symbol]) -> Result<bool, DecodeError> {
+    let (mut count, mut utf8) = (0usize, true);
+    let mut fields = Fields::new(message);
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => repeated_varints(value, |reference| {
+                let reference = u32::try_from(reference).map_err(|_| BAD_REF)?;
+                utf8 &= symbol(symbols, reference)?.utf8;
+                count += 1;
+                Ok(())
+            })?,
+            2 => drop(value.double_bits()?),
+            3 => drop(value.varint()?),
+            _ => {}
+        }
+    }
+    if count.is_multiple_of(2) {
+        Ok(utf8)
+    } else {
+        Err(ODD_REFS)
+    }
+}
+
+pub(super) fn read_exemplar(decoded: &Decoded, message: &[u8]) -> Result<Exemplar, DecodeError> {
+    let mut exemplar = Exemplar::default();
+    let mut labels = Vec::new();
+    let mut pairs = Vec::new();
+    read_labels(decoded, message, &mut pairs)?;
+    pairs
+        .iter()
+        .for_each(|(name, value)| put_label(&mut labels, name, value));
+    let mut fields = Fields::new(message);
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            2 => exemplar.bits = value.double_bits()?,
+            3 => exemplar.timestamp = value.varint()?.cast_signed(),
+            _ => {}
+        }
+    }
+    exemplar.labels = labels.into_boxed_slice();
+    Ok(exemplar)
+}
+
+/// Type, help reference and unit reference, the references in range.
+fn metadata_refs(message: &[u8], symbols: &[Symbol]) -> Result<(u8, u32, u32), DecodeError> {
+    let (mut kind, mut help, mut unit) = (0, 0, 0);
+    let mut fields = Fields::new(message);
+    while let Some((number, value)) = fields.next()? {
+        let reference = |value: u64| u32::try_from(value).map_err(|_| BAD_REF);
+        match number {
+            1 => {
+                kind = u8::try_from(value.varint()?)
+                    .ok()
+                    .filter(|k| *k <= 7)
+                    .unwrap_or(0)
+            }
+            3 => help = reference(value.varint()?)?,
+            4 => unit = reference(value.varint()?)?,
+            _ => {}
+        }
+    }
+    // Zero is the empty string even where a sender left the table empty.
+    for reference in [help, unit] {
+        if reference != 0 {
+            symbol(symbols, reference)?;
+        }
+    }
+    Ok((kind, help, unit))
+}
+
+/// Type, help and unit; `None` when a text is not UTF-8.
+pub(super) fn read_metadata<'a>(
+    decoded: &'a Decoded,
+    message: &[u8],
+) -> Result<Option<(u8, &'a str, &'a str)>, DecodeError> {
+    let (kind, help, unit) = metadata_refs(message, &decoded.symbols)?;
+    let text = |reference: u32| -> Option<&'a str> {
+        let Some(symbol) = decoded.symbols.get(reference as usize) else {
+            return Some("");
+        };
+        std::str::from_utf8(decoded.bytes(symbol.place)).ok()
+    };
+    Ok(text(help)
+        .zip(text(unit))
+        .map(|(help, unit)| (kind, help, unit)))
+}

@@ -1,0 +1,343 @@
+"""Starts, watches and stops the real programs. Each keeps its data and its log in the test's own
+folder; everything started is ended, whatever happens."""
+
+import atexit
+import glob
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+from stores import get, http
+
+CACHE = os.environ.get("SLUICEGATE_TEST_CACHE") or os.path.expanduser("~/.cache/sluicegate-tests")
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+DIRECT = os.environ.get("SLUICEGATE_TEST_DIRECT") == "1"
+
+START_SECONDS = 20
+STOP_SECONDS = 30
+
+
+class Missing(Exception):
+    """A program that this scenario needs is not on this machine: skip."""
+
+
+def find(name):
+    """The path of an installed program, as install.sh left it."""
+    path = os.path.join(CACHE, "bin", name)
+    if not os.access(path, os.X_OK):
+        raise Missing(f"{name} is not installed")
+    return path
+
+
+def find_sluicegate():
+    """The binary under test; with DIRECT there is none and none is needed."""
+    named = os.environ.get("SLUICEGATE_BIN")
+    built = [os.path.join(REPOSITORY, "target", kind, "sluicegate") for kind in ("release", "debug")]
+    for path in [named] if named else built:
+        if os.access(path, os.X_OK):
+            return path
+    raise Missing("sluicegate is not built")
+
+
+def free_port():
+    """A port nobody listens on. Another program could take it before ours does: then the start fails."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(what, condition, seconds, pause=0.05):
+    """Polls until `condition` returns something true, and returns that."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {seconds} s")
+        time.sleep(pause)
+
+
+def answers(url):
+    try:
+        status, _, _ = http(url, timeout=2)
+        return status == 200
+    except OSError:
+        return False
+
+
+def parse_metrics(text):
+    """The text format as [(name, labels as written, value)]."""
+    found = []
+    for line in text.splitlines():
+        match = re.match(r"([a-zA-Z_:][\w:]*)(\{.*\})? (\S+)", line)
+        if match:
+            found.append((match[1], match[2] or "", float(match[3])))
+    return found
+
+
+def total(metrics, name, *with_labels):
+    """The sum over the series of a metric; `with_labels` are parts such as 'reason="x"'."""
+    return sum(v for n, labels, v in metrics if n == name and all(part in labels for part in with_labels))
+
+
+running = []
+
+
+@atexit.register
+def end_all():
+    for program in list(running):
+        program.kill()
+
+
+class Program:
+    """One process with its log; `url` is where it answers."""
+
+    def __init__(self, name, folder, command, ready_path="/-/ready", port=None):
+        self.name = name
+        self.log_path = os.path.join(folder, name + ".log")
+        self.command = command
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.ready_path = ready_path
+        self.process = None
+
+    def start(self, wait=True):
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        running.append(self)
+        if wait:
+            wait_until(f"{self.name} ready", self.is_ready, START_SECONDS)
+        return self
+
+    def is_ready(self):
+        if self.process.poll() is not None:
+            raise RuntimeError(f"{self.name} exited with {self.process.returncode} at its start; see {self.log_path}")
+        return answers(self.url + self.ready_path)
+
+    def metrics(self):
+        return parse_metrics(get(self.url + "/metrics").decode())
+
+    def terminate(self):
+        """SIGTERM, without waiting for the end."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds=STOP_SECONDS):
+        """Until the process has ended by itself; returns its exit status."""
+        try:
+            status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"{self.name} has not ended {seconds} s after it was told to") from None
+        running.remove(self)
+        return status
+
+    def stop(self, seconds=STOP_SECONDS):
+        self.terminate()
+        return self.wait(seconds)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        if self in running:
+            running.remove(self)
+
+    def log(self):
+        with open(self.log_path, errors="replace") as file:
+            return file.read()
+
+
+# --- Prometheus ----------------------------------------------------------------------
+
+DEBIAN, NEWEST = "prometheus", "prometheus-3.14"
+
+
+class Prometheus(Program):
+    def __init__(self, binary, name, folder, features=(), receiver=False):
+        self.data = os.path.join(folder, name + "-data")
+        self.config_path = os.path.join(folder, name + ".yml")
+        port = free_port()
+        command = [
+            find(binary),
+            f"--config.file={self.config_path}",
+            f"--storage.tsdb.path={self.data}",
+            # Uncompressed, so that the metadata in it can be read.
+            "--no-storage.tsdb.wal-compression",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--web.enable-lifecycle",
+            "--scrape.discovery-reload-interval=200ms",  # 5 s: a third of a test's time
+            "--log.level=info",
+        ]
+        if features:
+            command.append("--enable-feature=" + ",".join(features))
+        if receiver:
+            command.append("--web.enable-remote-write-receiver")
+        super().__init__(name, folder, command, port=port)
+
+    def start(self, config=None, wait=True):
+        self.write_config(config or {})
+        return super().start(wait)
+
+    def write_config(self, config):
+        with open(self.config_path, "w") as file:
+            json.dump(config, file, indent=1)  # JSON is YAML
+
+    def reload(self, config):
+        self.write_config(config)
+        status, _, body = http(self.url + "/-/reload", body=b"", timeout=30)
+        if status != 200:
+            raise RuntimeError(f"{self.name} reload: {status} {body!r}")
+
+    def query(self, expression):
+        """The result of an instant query, now."""
+        answer = json.loads(get(self.url + "/api/v1/query?" + urlencode(query=expression)))
+        return answer["data"]["result"]
+
+    def unsent(self, kinds=("samples", "histograms", "exemplars")):
+        """(in storage but not yet with the queue, with the queue): of all that its storage took since its start."""
+        metrics = self.metrics()
+        behind = pending = 0
+        for kind in kinds:
+            prefix = "prometheus_remote_storage_" + kind
+            done = total(metrics, prefix + "_total") - total(metrics, prefix + "_retried_total")
+            waiting = total(metrics, prefix + "_pending")
+            behind += total(metrics, prefix + "_in_total") - total(metrics, prefix + "_dropped_total") - done - waiting
+            pending += waiting
+        return behind, pending
+
+
+def urlencode(**parameters):
+    from urllib.parse import urlencode as encode
+
+    return encode(parameters)
+
+
+def node_exporter(folder):
+    port = free_port()
+    command = [
+        find("prometheus-node-exporter"),
+        f"--web.listen-address=127.0.0.1:{port}",
+        # Collectors that log errors or vary with the machine's services add nothing here.
+        "--no-collector.systemd",
+    ]
+    return Program("node-exporter", folder, command, ready_path="/metrics", port=port).start()
+
+
+# --- receivers -----------------------------------------------------------------------
+
+
+def victoriametrics(folder):
+    port = free_port()
+    command = [
+        find("victoria-metrics"),
+        f"-storageDataPath={folder}/victoria-metrics-data",
+        f"-httpListenAddr=127.0.0.1:{port}",
+        "-retentionPeriod=12",
+        "-loggerLevel=INFO",
+    ]
+    return Program("victoria-metrics", folder, command, ready_path="/health", port=port).start()
+
+
+class ThanosReceive(Program):
+    def __init__(self, folder):
+        self.data = os.path.join(folder, "thanos-receive-data")
+        port, self.grpc_port, self.write_port = free_port(), free_port(), free_port()
+        self.write_url = f"http://127.0.0.1:{self.write_port}/api/v1/receive"
+        command = [
+            find("thanos"), "receive",
+            f"--tsdb.path={self.data}",
+            f"--http-address=127.0.0.1:{port}",
+            f"--grpc-address=127.0.0.1:{self.grpc_port}",
+            f"--remote-write.address=127.0.0.1:{self.write_port}",
+            f"--receive.capnproto-address=127.0.0.1:{free_port()}",
+            '--label=receive="test"',
+            "--tsdb.retention=1d",
+        ]
+        super().__init__("thanos-receive", folder, command, port=port)
+
+
+def thanos_query(folder, receive):
+    port = free_port()
+    command = [
+        find("thanos"), "query",
+        f"--http-address=127.0.0.1:{port}",
+        f"--grpc-address=127.0.0.1:{free_port()}",
+        f"--endpoint=127.0.0.1:{receive.grpc_port}",
+    ]
+    return Program("thanos-query", folder, command, port=port).start()
+
+
+# --- the proxy, or none --------------------------------------------------------------
+
+
+class Sluicegate(Program):
+    """Between sender and receiver; `write_url` is where the sender sends to."""
+
+    def __init__(self, folder, upstream, *flags, name="sluicegate"):
+        command = [
+            find_sluicegate(), "run",
+            "--upstream", upstream,
+            "--listen", "127.0.0.1:0",
+            "--web.listen-address", "127.0.0.1:0",
+            *flags,
+        ]
+        super().__init__(name, folder, command)
+        self.write_url = None
+
+    def is_ready(self):
+        if self.write_url is None:
+            printed = self.log()
+            data, admin = (re.search(rf"\b{name}=(?:http://)?([\d.:\[\]]+\d)", printed) for name in ("data", "admin"))
+            if self.process.poll() is not None:
+                raise RuntimeError(f"{self.name} exited with {self.process.returncode}; see {self.log_path}")
+            if not (data and admin):
+                return False
+            self.write_url = f"http://{data[1]}/api/v1/write"
+            self.url = f"http://{admin[1]}"
+        return super().is_ready()
+
+    def is_empty(self):
+        jobs = json.loads(get(self.url + "/health"))["jobs"]
+        return jobs["inQueue"] == 0 and jobs["inProgress"] == 0
+
+    def wait_empty(self, seconds=20):
+        wait_until(f"{self.name} has nothing pending", self.is_empty, seconds)
+
+    def ledger(self):
+        """The sluicegate_* metrics, for a report."""
+        return [m for m in self.metrics() if m[0].startswith("sluicegate_")]
+
+
+class NoProxy:
+    """In the place of Sluicegate when the comparators themselves are on trial."""
+
+    def __init__(self, upstream):
+        self.write_url = upstream
+
+    def start(self):
+        return self
+
+    def wait_empty(self, seconds=0):
+        pass
+
+    def terminate(self):
+        pass
+
+    def wait(self, seconds=0):
+        return 0
+
+    stop = wait
+
+
+def proxy(folder, upstream, *flags):
+    return (NoProxy(upstream) if DIRECT else Sluicegate(folder, upstream, *flags)).start()
+
+
+def remove_data(folder):
+    """Logs and configurations stay, data folders go."""
+    for path in glob.glob(os.path.join(folder, "*-data")):
+        shutil.rmtree(path, ignore_errors=True)
