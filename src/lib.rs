@@ -4,6 +4,8 @@
 
 pub mod units;
 
+pub mod clock;
+pub mod log;
 pub mod model;
 pub mod wire;
 

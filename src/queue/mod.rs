@@ -1,3 +1,20 @@
 //! One queue per `remote_write` entry: from the log to one receiver.
+//!
+//! In the order in which a sample comes through: [`take`] puts a record's elements into [`lanes`], whose
+//! lane [`grouping`] decides; [`dispatch`] cuts batches and books their verdicts. These are plain
+//! functions over [`state`]. Around them stand the effects: reader and sender.
 
+pub mod batch;
 pub mod client;
+pub mod dispatch;
+pub mod gate;
+pub mod grouping;
+pub mod journal;
+pub mod lanes;
+pub mod ledger;
+pub mod metadata;
+pub mod nodes;
+pub mod records;
+pub mod state;
+pub mod table;
+pub mod take;

@@ -7,6 +7,7 @@ scrapes. Pages:
   /openmetrics  exemplars, created timestamps, units, info, stateset, gauge histogram
   /protobuf     native histograms: integer, float, gauge, with reset, coming and going
   /classic      a classic histogram, to be scraped as one with custom buckets
+  /utf8         names that only Prometheus 3 takes
   /steady       a few series; the server of this page is meant to be stopped mid-way
 
 Run by hand for a look: exporter.py [PORT]
@@ -41,6 +42,7 @@ SPECIAL_VALUES = {
 }
 
 VANISHING_SLOTS = 5
+PAGES = ("text", "openmetrics", "protobuf", "classic", "utf8", "steady")
 
 
 def there(scrape, slot=0):
@@ -181,9 +183,14 @@ class Pages:
             family("proto_requests_total", 0, "", "A counter with a start.", [
                 counter({"path": "/é"}, scrape * 1.5, self.created, f"{scrape:032x}"),
             ]),
-            family("proto.utf8.gauge", 1, "", "A name only UTF-8 allows.", [
-                put_bytes(1, label("http.status", "2xx")) + put_bytes(2, put_double(1, -0.0)),
-            ]),
+        ]
+        return PROTOBUF, b"".join(map(delimited, families))
+
+    def utf8(self, scrape):
+        gauge = put_bytes(1, label("http.status", "2xx")) + put_bytes(2, put_double(1, scrape))
+        families = [
+            family("proto.utf8.gauge", 1, "", "A name only UTF-8 allows.", [gauge]),
+            family("průtok", 1, "", "Another.", [put_bytes(2, put_double(1, scrape))]),
         ]
         return PROTOBUF, b"".join(map(delimited, families))
 
@@ -290,7 +297,7 @@ class Exporter:
 
     def answer(self, request):
         name = request.path.lstrip("/")
-        if name not in ("text", "openmetrics", "protobuf", "classic", "steady"):
+        if name not in PAGES:
             request.send_error(404)
             return
         with self.changed:
@@ -318,7 +325,7 @@ class Exporter:
 
 if __name__ == "__main__":
     exporter = Exporter(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
-    print(f"exporter on {exporter.address}: /text /openmetrics /protobuf /classic /steady", flush=True)
+    print(f"exporter on {exporter.address}: /{' /'.join(PAGES)}", flush=True)
     try:
         exporter.thread.join()
     except KeyboardInterrupt:

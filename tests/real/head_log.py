@@ -16,14 +16,16 @@ TYPES = ("unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary"
 
 
 def read_metadata(data_folder):
-    """{series labels: (type, unit, help)}, the latest of each."""
+    """{series labels: (type, unit, help)}, the latest of each, of the series that have any: a receiver logs
+    an empty entry for the others."""
     labels_of, metadata = {}, {}
     for record in records(data_folder):
         if record[0] == SERIES:
             labels_of.update(series_in(record))
         elif record[0] == METADATA:
             metadata.update(metadata_in(record))
-    return {labels_of[ref]: entry for ref, entry in metadata.items() if ref in labels_of}
+    nothing = (TYPES[0], "", "")
+    return {labels_of[ref]: entry for ref, entry in metadata.items() if entry != nothing}
 
 
 def read_starts(data_folder):

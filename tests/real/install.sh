@@ -88,6 +88,13 @@ build() { # MODULE VERSION PACKAGE OUTPUT GO-BUILD-FLAGS...
         go build -p 2 -trimpath "$@" -o "$output.part" "$package") && mv "$output.part" "$output"
 }
 
+built() { # NAME VERSION...: whether it is there in one of these versions
+    name=$1
+    shift
+    [ -x "$BIN/$name" ] || return 1
+    case " $* " in *" $(cat "$BIN/$name.version" 2>/dev/null) "*) ;; *) return 1 ;; esac
+}
+
 # The version goes where the program's own User-Agent and --version take it from.
 link_flags() { # VERSION
     echo "-s -w -X github.com/prometheus/common/version.Version=$1"
@@ -95,7 +102,7 @@ link_flags() { # VERSION
 
 prometheus_newest() {
     name=prometheus-3.14
-    if [ ! -x "$BIN/$name" ]; then
+    if ! built "$name" $PROMETHEUS_VERSION; then
         if ! command -v go >/dev/null; then
             skip "$name" "no go here to build it with"
             return
@@ -111,15 +118,17 @@ prometheus_newest() {
 }
 
 thanos() {
-    if [ ! -x "$BIN/thanos" ]; then
+    if ! built thanos $THANOS_VERSIONS; then
         if ! command -v go >/dev/null; then
             skip thanos "no go here to build it with"
             return
         fi
         : >"$LOGS/thanos.log"
+        rm -f "$BIN/thanos"
         for version in $THANOS_VERSIONS; do
+            # Without slicelabels it compiles, and panics at the first write.
             if build $THANOS_MODULE "$version" ./cmd/thanos "$BIN/thanos" \
-                -ldflags "$(link_flags "${version#v}")" >>"$LOGS/thanos.log" 2>&1; then
+                -tags netgo,slicelabels -ldflags "$(link_flags "${version#v}")" >>"$LOGS/thanos.log" 2>&1; then
                 echo "$version" >"$BIN/thanos.version"
                 break
             fi

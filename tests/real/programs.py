@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.parse
 
 from stores import get, http
 
@@ -156,7 +157,16 @@ class Program:
 DEBIAN, NEWEST = "prometheus", "prometheus-3.14"
 
 
-class Prometheus(Program):
+class Queried:
+    """What answers PromQL."""
+
+    def query(self, expression):
+        """The result of an instant query, now."""
+        parameters = urllib.parse.urlencode({"query": expression})
+        return json.loads(get(f"{self.url}/api/v1/query?{parameters}"))["data"]["result"]
+
+
+class Prometheus(Program, Queried):
     def __init__(self, binary, name, folder, features=(), receiver=False):
         self.data = os.path.join(folder, name + "-data")
         self.config_path = os.path.join(folder, name + ".yml")
@@ -191,29 +201,6 @@ class Prometheus(Program):
         status, _, body = http(self.url + "/-/reload", body=b"", timeout=30)
         if status != 200:
             raise RuntimeError(f"{self.name} reload: {status} {body!r}")
-
-    def query(self, expression):
-        """The result of an instant query, now."""
-        answer = json.loads(get(self.url + "/api/v1/query?" + urlencode(query=expression)))
-        return answer["data"]["result"]
-
-    def unsent(self, kinds=("samples", "histograms", "exemplars")):
-        """(in storage but not yet with the queue, with the queue): of all that its storage took since its start."""
-        metrics = self.metrics()
-        behind = pending = 0
-        for kind in kinds:
-            prefix = "prometheus_remote_storage_" + kind
-            done = total(metrics, prefix + "_total") - total(metrics, prefix + "_retried_total")
-            waiting = total(metrics, prefix + "_pending")
-            behind += total(metrics, prefix + "_in_total") - total(metrics, prefix + "_dropped_total") - done - waiting
-            pending += waiting
-        return behind, pending
-
-
-def urlencode(**parameters):
-    from urllib.parse import urlencode as encode
-
-    return encode(parameters)
 
 
 def node_exporter(folder):
@@ -260,15 +247,16 @@ class ThanosReceive(Program):
         super().__init__("thanos-receive", folder, command, port=port)
 
 
-def thanos_query(folder, receive):
-    port = free_port()
-    command = [
-        find("thanos"), "query",
-        f"--http-address=127.0.0.1:{port}",
-        f"--grpc-address=127.0.0.1:{free_port()}",
-        f"--endpoint=127.0.0.1:{receive.grpc_port}",
-    ]
-    return Program("thanos-query", folder, command, port=port).start()
+class ThanosQuery(Program, Queried):
+    def __init__(self, folder, receive):
+        port = free_port()
+        command = [
+            find("thanos"), "query",
+            f"--http-address=127.0.0.1:{port}",
+            f"--grpc-address=127.0.0.1:{free_port()}",
+            f"--endpoint=127.0.0.1:{receive.grpc_port}",
+        ]
+        super().__init__("thanos-query", folder, command, port=port)
 
 
 # --- the proxy, or none --------------------------------------------------------------
@@ -307,9 +295,8 @@ class Sluicegate(Program):
     def wait_empty(self, seconds=20):
         wait_until(f"{self.name} has nothing pending", self.is_empty, seconds)
 
-    def ledger(self):
-        """The sluicegate_* metrics, for a report."""
-        return [m for m in self.metrics() if m[0].startswith("sluicegate_")]
+    def total(self, name, *with_labels):
+        return total(self.metrics(), name, *with_labels)
 
 
 class NoProxy:

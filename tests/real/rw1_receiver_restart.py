@@ -4,7 +4,7 @@ delay, and nothing is lost."""
 
 import programs
 import stores
-from scenario import SCRAPES, Sender, census, compare, insist, insist_comparison_can_fail, insist_holds, main, summary
+from scenario import SCRAPES, Sender, census, compare, insist, insist_comparison_can_fail, insist_holds, main, read_stopped, summary
 
 
 def scenario(folder):
@@ -24,7 +24,8 @@ def scenario(folder):
     sender.stop()
     proxy.wait_empty()
     proxy.stop()
-    sent, stored = sender.contents(), stores.read_prometheus(receiver.url)
+    receiver.stop()
+    sent, stored = read_stopped(sender.prometheus), read_stopped(receiver)
     insist(compare(sent, stored), "storage")
     if failed:
         raise RuntimeError(f"the sender gave up {failed:.0f} samples")

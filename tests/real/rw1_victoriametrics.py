@@ -4,7 +4,7 @@ all that VictoriaMetrics keeps of a float."""
 
 import programs
 import stores
-from scenario import Sender, census, insist, insist_comparison_can_fail, insist_holds, main, summary
+from scenario import Sender, census, insist, insist_comparison_can_fail, insist_holds, main, read_stopped, summary
 
 
 def scenario(folder):
@@ -17,7 +17,7 @@ def scenario(folder):
     sender.stop()
     proxy.wait_empty()
     proxy.stop()
-    sent, stored = sender.contents(), stores.read_victoriametrics(receiver.url)
+    sent, stored = read_stopped(sender.prometheus), stores.read_victoriametrics(receiver.url)
     insist(stores.compare_with_victoriametrics(sent, stored), "storage")
     counts = census(sent)
     insist_holds(counts, "stale markers", "NaNs", "infinities")

@@ -193,9 +193,31 @@ def write_request(series):
     return snappy_compress(message)
 
 
+def write_request_2(series):
+    """An io.prometheus.write.v2.Request of [(labels dict, [(timestamp, bits)], (type, help, unit))]."""
+    symbols = {"": 0}
+
+    def ref(text):
+        return symbols.setdefault(text, len(symbols))
+
+    body = b""
+    for labels, samples, (kind, help_text, unit) in series:
+        refs = b"".join(varint(ref(name)) + varint(ref(value)) for name, value in sorted(labels.items()))
+        metadata = put_varint(1, kind) + put_varint(3, ref(help_text)) + put_varint(4, ref(unit))
+        written = b"".join(put_bytes(2, put_bits(1, bits) + put_varint(2, at)) for at, bits in samples)
+        body += put_bytes(5, put_bytes(1, refs) + written + put_bytes(5, metadata))
+    return snappy_compress(b"".join(put_bytes(4, symbol) for symbol in symbols) + body)
+
+
 WRITE_HEADERS = {
     "Content-Type": "application/x-protobuf",
     "Content-Encoding": "snappy",
     "X-Prometheus-Remote-Write-Version": "0.1.0",
     "User-Agent": "sluicegate-tests/1",
+}
+
+WRITE_HEADERS_2 = {
+    **WRITE_HEADERS,
+    "Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+    "X-Prometheus-Remote-Write-Version": "2.0.0",
 }

@@ -1,0 +1,390 @@
+//! The log in memory: bounded, ordered, each record freed once it is settled.
+//!
+//! # Limits
+//! Bytes held and reserved stay under the limit, but a request larger than the limit enters a log that is
+//! empty: refusing it would block its sender for good. Decoded forms are kept for readers that have caught
+//! up, under a limit of their own; beyond it the oldest are dropped and decoded again by whoever needs them.
+//!
+//! # Fairness
+//! Above 80 % full, while several tenants hold records, a tenant that holds over half of it has to wait.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::{
+    Fetched, Log, LogError, NewRecord, Occupancy, QueueIndex, RECORD_OVERHEAD, Record, Seq, Tenant,
+};
+use crate::model::counts::Counts;
+use crate::wire::decoded::Decoded;
+
+/// Above this share a tenant that holds over half of the log waits.
+const CROWDED: f64 = 0.8;
+/// Bounds of the Retry-After that a full log answers.
+const RETRY_AFTER: (f64, f64) = (1.0, 5.0);
+/// Time over which the drain rate is averaged.
+const RATE_WINDOW: Duration = Duration::from_secs(10);
+
+/// The log in memory.
+pub struct MemoryLog {
+    inner: Mutex<Inner>,
+    /// A record was appended.
+    appended: Notify,
+    /// Room came free.
+    freed: Notify,
+}
+
+struct Held {
+    record: Arc<Record>,
+    /// Queues that have not given it back, a bit each.
+    holders: u64,
+}
+
+struct Inner {
+    records: BTreeMap<Seq, Held>,
+    next: Seq,
+    totals: Counts,
+    bytes: u64,
+    reserved: u64,
+    limit: u64,
+    required: u64,
+    queues: u64,
+    tenants: HashMap<Arc<Tenant>, u64>,
+    handoff: VecDeque<HandOff>,
+    handoff_bytes: usize,
+    handoff_limit: usize,
+    drain: DrainRate,
+}
+
+/// A decoded form on its way to the readers.
+struct HandOff {
+    seq: Seq,
+    decoded: Arc<Decoded>,
+    bytes: usize,
+    /// Queues that have not had it, a bit each.
+    waiting: u64,
+}
+
+/// Bytes a second at which the log drains, averaged.
+struct DrainRate {
+    per_second: f64,
+    freed: u64,
+    since: Instant,
+}
+
+impl DrainRate {
+    fn freed(&mut self, bytes: u64) {
+        self.freed += bytes;
+        let elapsed = self.since.elapsed();
+        if elapsed >= Duration::from_secs(1) {
+            let now = self.freed as f64 / elapsed.as_secs_f64();
+            let weight = (elapsed.as_secs_f64() / RATE_WINDOW.as_secs_f64()).min(1.0);
+            self.per_second += weight * (now - self.per_second);
+            (self.freed, self.since) = (0, Instant::now());
+        }
+    }
+
+    /// A little later for some than for others, so that they do not come back together.
+    fn retry_after(&self, missing: u64) -> Duration {
+        let seconds = missing as f64 / self.per_second.max(1.0);
+        let jitter = 1.0 + 0.5 * fastrand::f64();
+        Duration::from_secs_f64((seconds * jitter).clamp(RETRY_AFTER.0, RETRY_AFTER.1))
+    }
+}
+
+/// Room in the log, promised to a request whose body is not read yet.
+pub struct Reservation {
+    log: Weak<MemoryLog>,
+    bytes: u64,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some(log) = self.log.upgrade() {
+            log.lock().reserved -= self.bytes;
+            log.freed.notify_waiters();
+        }
+    }
+}
+
+impl MemoryLog {
+    /// A log for these queues, `true` for those that are required, by their index.
+    pub fn new(limit: u64, handoff_limit: usize, queues: &[bool]) -> Arc<Self> {
+        assert!(queues.len() <= 64, "a bit for each queue");
+        let bits = |wanted: bool| {
+            let marked = queues
+                .iter()
+                .enumerate()
+                .filter(|(_, required)| **required || !wanted);
+            marked.fold(0u64, |bits, (index, _)| bits | 1 << index)
+        };
+        let drain = DrainRate {
+            per_second: 0.0,
+            freed: 0,
+            since: Instant::now(),
+        };
+        Arc::new(Self {
+            inner: Mutex::new(Inner {
+                records: BTreeMap::new(),
+                next: Seq(1),
+                totals: Counts::default(),
+                bytes: 0,
+                reserved: 0,
+                limit,
+                required: bits(true),
+                queues: bits(false),
+                tenants: HashMap::new(),
+                handoff: VecDeque::new(),
+                handoff_bytes: 0,
+                handoff_limit,
+                drain,
+            }),
+            appended: Notify::new(),
+            freed: Notify::new(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits up to `wait` for room for a body of `bytes`.
+    ///
+    /// # Cancel safety
+    /// Nothing is reserved when the future is dropped.
+    pub async fn reserve(
+        self: &Arc<Self>,
+        bytes: u64,
+        tenant: &Tenant,
+        wait: Duration,
+    ) -> Result<Reservation, LogError> {
+        let deadline = Instant::now() + wait;
+        let bytes = bytes + RECORD_OVERHEAD as u64;
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            let missing = match self.lock().try_reserve(bytes, tenant) {
+                Ok(()) => {
+                    return Ok(Reservation {
+                        log: Arc::downgrade(self),
+                        bytes,
+                    });
+                }
+                Err(missing) => missing,
+            };
+            if tokio::time::timeout_at(deadline, freed).await.is_err() {
+                let retry_after = self.lock().drain.retry_after(missing);
+                return Err(LogError::Full { retry_after });
+            }
+        }
+    }
+
+    /// Appends a record in the room that was reserved for it, and says where.
+    pub fn append(&self, new: NewRecord, reservation: Reservation) -> Arc<Record> {
+        let record = self.lock().append(new);
+        drop(reservation);
+        self.appended.notify_waiters();
+        record
+    }
+
+    /// How full it is.
+    pub fn occupancy(&self) -> Occupancy {
+        let inner = self.lock();
+        Occupancy {
+            bytes: inner.bytes + inner.reserved,
+            limit: inner.limit,
+            records: inner.records.len() as u64,
+        }
+    }
+
+    /// Heap bytes of the decoded forms kept for readers.
+    pub fn handoff_bytes(&self) -> usize {
+        self.lock().handoff_bytes
+    }
+}
+
+impl Inner {
+    /// Reserves, or says how many bytes are missing.
+    fn try_reserve(&mut self, bytes: u64, tenant: &Tenant) -> Result<(), u64> {
+        if self.bytes + self.reserved + bytes > self.limit {
+            self.evict_optional((self.bytes + self.reserved + bytes).saturating_sub(self.limit));
+        }
+        let held = self.bytes + self.reserved;
+        let empty = self.records.is_empty() && self.reserved == 0;
+        if held + bytes > self.limit && !empty {
+            return Err(held + bytes - self.limit);
+        }
+        let own = self.tenants.get(tenant).copied().unwrap_or(0);
+        let crowded = held as f64 > CROWDED * self.limit as f64;
+        if crowded && self.tenants.len() > 1 && own > self.bytes / 2 {
+            return Err(held - (CROWDED * self.limit as f64) as u64);
+        }
+        self.reserved += bytes;
+        Ok(())
+    }
+
+    /// Frees the oldest records that only queues which are not required still hold.
+    fn evict_optional(&mut self, missing: u64) {
+        if self.required == self.queues {
+            return;
+        }
+        let mut found = 0;
+        let mut gone = Vec::new();
+        for (seq, held) in &self.records {
+            if found >= missing {
+                break;
+            }
+            if held.holders & self.required == 0 {
+                found += held.record.charge();
+                gone.push(*seq);
+            }
+        }
+        gone.into_iter().for_each(|seq| self.remove(seq));
+    }
+
+    fn append(&mut self, new: NewRecord) -> Arc<Record> {
+        let seq = self.next;
+        let admitted = new.decoded.admitted();
+        self.totals += admitted;
+        let record = Arc::new(Record {
+            seq,
+            arrival_ms: new.arrival_ms,
+            arrived: Instant::now(),
+            protocol: new.decoded.protocol,
+            encoding: new.encoding,
+            tenant: new.tenant,
+            counts: new.decoded.counts(),
+            skipped: new.skipped,
+            admitted,
+            totals: self.totals,
+            body: new.body,
+            ack: new.ack,
+        });
+        if let Some(ack) = &record.ack {
+            ack.set_seq(seq);
+        }
+        self.next = seq.next();
+        self.bytes += record.charge();
+        *self.tenants.entry(Arc::clone(&record.tenant)).or_default() += record.charge();
+        self.records.insert(
+            seq,
+            Held {
+                record: Arc::clone(&record),
+                holders: self.queues,
+            },
+        );
+        self.hand_off(seq, new.decoded);
+        record
+    }
+
+    /// Keeps a decoded form at hand, as far as memory allows.
+    fn hand_off(&mut self, seq: Seq, decoded: Arc<Decoded>) {
+        let bytes = decoded.heap_bytes();
+        self.handoff_bytes += bytes;
+        self.handoff.push_back(HandOff {
+            seq,
+            decoded,
+            bytes,
+            waiting: self.queues,
+        });
+        while self.handoff_bytes > self.handoff_limit {
+            let Some(oldest) = self.handoff.pop_front() else {
+                break;
+            };
+            self.handoff_bytes -= oldest.bytes;
+        }
+    }
+
+    fn take_decoded(&mut self, queue: QueueIndex, seq: Seq) -> Option<Arc<Decoded>> {
+        let place = self
+            .handoff
+            .binary_search_by_key(&seq, |held| held.seq)
+            .ok()?;
+        let held = &mut self.handoff[place];
+        held.waiting &= !(1 << queue.0);
+        let decoded = Arc::clone(&held.decoded);
+        if held.waiting == 0 {
+            self.forget_decoded(seq);
+        }
+        Some(decoded)
+    }
+
+    fn forget_decoded(&mut self, seq: Seq) {
+        let place = self.handoff.binary_search_by_key(&seq, |held| held.seq);
+        if let Some(held) = place.ok().and_then(|place| self.handoff.remove(place)) {
+            self.handoff_bytes -= held.bytes;
+        }
+    }
+
+    fn remove(&mut self, seq: Seq) {
+        self.forget_decoded(seq);
+        let Some(held) = self.records.remove(&seq) else {
+            return;
+        };
+        let charge = held.record.charge();
+        self.bytes -= charge;
+        self.drain.freed(charge);
+        if let Some(own) = self.tenants.get_mut(&held.record.tenant) {
+            *own -= charge;
+            if *own == 0 {
+                self.tenants.remove(&held.record.tenant);
+            }
+        }
+    }
+}
+
+impl Log for MemoryLog {
+    fn fetch(&self, queue: QueueIndex, seq: Seq) -> Option<Fetched> {
+        let mut inner = self.lock();
+        let (seq, held) = inner.records.range(seq..).next()?;
+        let (seq, record) = (*seq, Arc::clone(&held.record));
+        let decoded = inner.take_decoded(queue, seq);
+        Some(Fetched { record, decoded })
+    }
+
+    fn arrival(&self, seq: Seq) -> Option<Instant> {
+        self.lock()
+            .records
+            .range(seq..)
+            .next()
+            .map(|(_, held)| held.record.arrived)
+    }
+
+    fn totals(&self) -> Counts {
+        self.lock().totals
+    }
+
+    fn release(&self, queue: QueueIndex, seq: Seq) {
+        let mut inner = self.lock();
+        let required = inner.required;
+        let Some(held) = inner.records.get_mut(&seq) else {
+            return;
+        };
+        held.holders &= !(1 << queue.0);
+        if held.holders == 0 {
+            inner.remove(seq);
+        } else if held.holders & required != 0 {
+            return;
+        }
+        drop(inner);
+        self.freed.notify_waiters();
+    }
+
+    fn appended(&self, seq: Seq) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
+            loop {
+                let appended = self.appended.notified();
+                tokio::pin!(appended);
+                appended.as_mut().enable();
+                if self.lock().next > seq {
+                    return;
+                }
+                appended.await;
+            }
+        })
+    }
+}

@@ -1,0 +1,170 @@
+//! What makes an acknowledgement true: an ordered, bounded store of opaque records.
+//!
+//! A *record* is a request as it was received, still compressed, under a header. The log never looks
+//! inside a body. Its elements are numbered by *ordinals* (see [`crate::wire::decoded`]); the header's
+//! counts tell the kind of each.
+//!
+//! Queues read records by sequence and give each back once everything in it is settled, in any order. A
+//! record goes when every *required* queue has given it back; one that only other queues still hold goes,
+//! oldest first, when room is needed.
+//!
+//! The first form is in memory ([`memory::MemoryLog`]). A form on disk keeps this interface.
+
+pub mod ack;
+pub mod memory;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::model::counts::Counts;
+use crate::model::runs::RunSet;
+use crate::wire::compression::Encoding;
+use crate::wire::decoded::{Decoded, Protocol};
+use ack::Ack;
+
+/// Number of a record; the first is 1, none is given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Seq(pub u64);
+
+impl Seq {
+    /// The sequence after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// The separating headers of a request, as its sender gave them: names in lower case, sorted.
+///
+/// Samples of different tenants never share a batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tenant(pub Vec<(String, String)>);
+
+/// One request in the log.
+#[derive(Debug)]
+pub struct Record {
+    /// Its place in the log.
+    pub seq: Seq,
+    /// Wall clock when it was admitted, milliseconds since the epoch.
+    pub arrival_ms: i64,
+    /// When it was admitted, on the clock that measures waiting.
+    pub arrived: Instant,
+    /// Which message the body holds.
+    pub protocol: Protocol,
+    /// How the body is compressed.
+    pub encoding: Encoding,
+    /// Separating headers.
+    pub tenant: Arc<Tenant>,
+    /// Elements in the body, those of skipped series included: the range of its ordinals.
+    pub counts: Counts,
+    /// Ordinals of series that were refused by themselves: no queue ever takes them.
+    pub skipped: RunSet,
+    /// Elements admitted: `counts` without the skipped.
+    pub admitted: Counts,
+    /// Admitted elements of all records up to and including this one.
+    pub totals: Counts,
+    /// The request's body, still compressed.
+    pub body: Bytes,
+    /// Who waits for this record to be settled, in `upstream` mode.
+    pub ack: Option<Arc<Ack>>,
+}
+
+impl Record {
+    /// Number of ordinals.
+    pub fn ordinals(&self) -> u32 {
+        self.counts.total() as u32
+    }
+
+    /// Bytes that the log is charged for it.
+    pub fn charge(&self) -> u64 {
+        (self.body.len() + self.skipped.heap_bytes() + RECORD_OVERHEAD) as u64
+    }
+}
+
+/// What a record costs beside its body: struct, map node, hand-off entry.
+pub const RECORD_OVERHEAD: usize = 512;
+
+/// What ingest gives the log to append.
+pub struct NewRecord {
+    /// Wall clock, milliseconds since the epoch.
+    pub arrival_ms: i64,
+    /// How the body is compressed.
+    pub encoding: Encoding,
+    /// Separating headers.
+    pub tenant: Arc<Tenant>,
+    /// Ordinals of the skipped series.
+    pub skipped: RunSet,
+    /// The body as it came.
+    pub body: Bytes,
+    /// Its decoded form, for readers that have caught up.
+    pub decoded: Arc<Decoded>,
+    /// Who waits for it.
+    pub ack: Option<Arc<Ack>>,
+}
+
+/// A record as a reader gets it.
+#[derive(Clone)]
+pub struct Fetched {
+    /// The record.
+    pub record: Arc<Record>,
+    /// The decoded form, while it is still at hand.
+    pub decoded: Option<Arc<Decoded>>,
+}
+
+/// Why a record was not taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogError {
+    /// No room; worth a retry after the given time.
+    Full {
+        /// Time in which the missing room should have drained.
+        retry_after: Duration,
+    },
+}
+
+impl fmt::Display for LogError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full { .. } => write!(f, "the log is full"),
+        }
+    }
+}
+
+impl std::error::Error for LogError {}
+
+/// How full the log is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Occupancy {
+    /// Bytes held and reserved.
+    pub bytes: u64,
+    /// Bytes it may hold.
+    pub limit: u64,
+    /// Records held.
+    pub records: u64,
+}
+
+/// Number of a queue among the log's readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct QueueIndex(pub u8);
+
+/// What queues ask of a log.
+pub trait Log: Send + Sync {
+    /// The first record at or after `seq`, if it is there yet. Its decoded form is given to each queue
+    /// once at the most: who needs it longer keeps it.
+    fn fetch(&self, queue: QueueIndex, seq: Seq) -> Option<Fetched>;
+
+    /// When the first record at or after `seq` arrived.
+    fn arrival(&self, seq: Seq) -> Option<Instant>;
+
+    /// Admitted elements of all records ever appended.
+    fn totals(&self) -> Counts;
+
+    /// This queue needs the record no more.
+    fn release(&self, queue: QueueIndex, seq: Seq);
+
+    /// Waits until a record at or after `seq` is there.
+    fn appended(&self, seq: Seq) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}

@@ -1,0 +1,235 @@
+//! From lanes to requests and back: which batch goes next, and what its verdict does. Pure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::batch::{Batch, BatchId, Outcome, Run, runs_of};
+use super::lanes::KeyRef;
+use super::ledger::DropReason;
+use super::state::{Flight, QueueState, Status};
+use crate::log::Log;
+use crate::model::counts::{Counts, Kind};
+use crate::wire::decoded::Protocol;
+
+/// What the dispatcher should do next.
+#[derive(Debug)]
+pub enum Next {
+    /// Send this batch; it has a permit now. The number counts its attempts from 0.
+    Send(Arc<Batch>, u32),
+    /// Nothing before then; `None`: not before something changes.
+    Wait(Option<Instant>),
+}
+
+/// Why a batch is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// The request failed on its way or at the receiver.
+    Failed,
+    /// The receiver asked for patience (429, or any answer with Retry-After).
+    Asked(Duration),
+    /// The receiver refuses what is none of the data's fault (401, 403, 404, 3xx): held, and tried rarely.
+    Held,
+}
+
+/// A batch that is held is tried again this much later than the longest backoff says.
+const HELD_FACTOR: u32 = 6;
+/// After a 429 without Retry-After the endpoint is left alone this long.
+pub const ASKED_DEFAULT: Duration = Duration::from_secs(1);
+
+impl QueueState {
+    /// What to send next, if anything may be sent.
+    pub fn next_send(&mut self, now: Instant) -> Next {
+        let due = self.lanes.due_at(now, self.eager());
+        // At zero shards a lane that is due makes a permit of its own.
+        if self.sending >= self.shards.max(usize::from(self.shards == 0)) {
+            return Next::Wait(None);
+        }
+        let retry = self.retries.first().copied();
+        let due_at = due.map(|(at, _)| at);
+        let earliest = [retry.map(|(at, _)| at), due_at]
+            .into_iter()
+            .flatten()
+            .min();
+        let Some(earliest) = earliest else {
+            return Next::Wait(None);
+        };
+        if earliest > now {
+            return Next::Wait(Some(earliest));
+        }
+        if let Err(from) = self.gate.admits(self.sending, now) {
+            return Next::Wait(from);
+        }
+        self.gate.sent(now);
+        self.sending += 1;
+        if let Some((at, id)) = retry.filter(|(at, _)| *at <= now) {
+            self.retries.remove(&(at, id));
+            let flight = self
+                .flights
+                .get_mut(&id)
+                .expect("a batch that waits is in flight");
+            flight.status = Status::Sending;
+            return Next::Send(Arc::clone(&flight.batch), flight.attempts);
+        }
+        let (_, key) = due.expect("what is earliest and no retry is a lane");
+        Next::Send(self.cut(key, now), 0)
+    }
+
+    fn cut(&mut self, key: KeyRef, now: Instant) -> Arc<Batch> {
+        let cut = self.lanes.cut(key, &mut self.table, &mut self.nodes);
+        let id = BatchId(self.next_batch);
+        self.next_batch += 1;
+        let runs = runs_of(cut.origins);
+        let came_as_v2 = runs
+            .iter()
+            .any(|run| self.records.get(run.record).record.protocol == Protocol::V2);
+        let batch = Arc::new(Batch {
+            id,
+            key,
+            tenant: Arc::clone(&self.lanes.separation(key).tenant),
+            series: cut.series,
+            counts: cut.content.counts(),
+            content: cut.content,
+            runs,
+            came_as_v2,
+            maybe_stored: false,
+            arrived: cut.arrived,
+            cut: now,
+        });
+        self.journal.open(&batch, &self.records);
+        self.batch_bytes += batch_bytes(&batch);
+        let status = Status::Sending;
+        let flight = Flight {
+            batch: Arc::clone(&batch),
+            lanes: cut.lanes,
+            status,
+            attempts: 0,
+        };
+        self.flights.insert(id, flight);
+        batch
+    }
+
+    /// A batch is to be tried again: it keeps its lanes, not its permit. `jitter` in 0..1 makes the wait
+    /// up to a tenth longer, never shorter. Returns the wait.
+    pub fn again(&mut self, id: BatchId, why: Again, jitter: f64, now: Instant) -> Duration {
+        self.sending -= 1;
+        let flight = self
+            .flights
+            .get_mut(&id)
+            .expect("a batch without a verdict is in flight");
+        let (min, max) = (self.options.min_backoff, self.options.max_backoff);
+        let doubled = min.saturating_mul(1 << flight.attempts.min(20)).min(max);
+        flight.attempts += 1;
+        self.work.retries += 1;
+        self.work.retried += flight.batch.counts;
+        let wait = match why {
+            Again::Failed => {
+                self.gate.failed(id, jitter, now);
+                doubled
+            }
+            Again::Asked(wait) => {
+                let wait = wait.mul_f64(1.0 + 0.1 * jitter);
+                self.gate.asked_to_wait(wait, now);
+                wait.min(super::gate::RETRY_AFTER_MAX)
+            }
+            Again::Held => {
+                self.gate.failed(id, jitter, now);
+                doubled
+                    .max(min.saturating_mul(1 << (flight.attempts + 4).min(20)))
+                    .min(max * HELD_FACTOR)
+            }
+        };
+        let wait = wait.mul_f64(1.0 + 0.1 * jitter);
+        flight.status = Status::Waiting(now + wait);
+        self.retries.insert((now + wait, id));
+        wait
+    }
+
+    /// The same batch goes out again at once, in another protocol; it keeps its permit.
+    pub fn resent(&mut self, id: BatchId) {
+        if let Some(flight) = self.flights.get_mut(&id) {
+            flight.attempts += 1;
+        }
+    }
+
+    /// A batch has its verdict: its elements are settled, its lanes freed, its permit given back.
+    ///
+    /// `answered`: the receiver itself spoke, which is what the gate goes by.
+    pub fn settle(&mut self, id: BatchId, outcome: &Outcome, now: Instant, log: &dyn Log) {
+        let flight = self.flights.remove(&id).expect("a batch is settled once");
+        debug_assert_eq!(
+            outcome.total(),
+            flight.batch.counts,
+            "an outcome accounts for all"
+        );
+        self.journal.done(id, outcome);
+        self.sending -= 1;
+        self.gate.succeeded(self.sending);
+        self.book(&flight.batch, outcome, now);
+        self.batch_bytes -= batch_bytes(&flight.batch);
+        let mut refused = refused_of(outcome);
+        for run in &flight.batch.runs {
+            self.settle_run(*run, &mut refused, outcome.refusal.as_deref());
+        }
+        let mut last = None;
+        for run in &flight.batch.runs {
+            if last != Some(run.record) {
+                self.leave_if_settled(run.record, log);
+                last = Some(run.record);
+            }
+        }
+        for (series, count) in &flight.batch.series {
+            self.table.get_mut(*series).in_flight -= count;
+        }
+        self.lanes.unlock(&flight.lanes);
+    }
+
+    fn book(&mut self, batch: &Batch, outcome: &Outcome, now: Instant) {
+        self.ledger.delivered += outcome.delivered;
+        self.ledger.unconfirmed += outcome.unconfirmed;
+        for (reason, counts) in &outcome.dropped {
+            self.ledger.drop(*reason, *counts);
+        }
+        self.work.batches_done += 1;
+        self.work.batches_failed += u64::from(outcome.refusal.is_some());
+        self.work.settled += batch.counts.total();
+        self.work.busy += now - batch.cut;
+        self.work.degraded += outcome.degraded;
+    }
+
+    /// Settles a run. Of a batch that was refused in part nobody says which elements: they are booked to
+    /// its records in order, so that the sums are right.
+    fn settle_run(&mut self, run: Run, refused: &mut Counts, message: Option<&str>) {
+        let tracked = self.records.get_mut(run.record);
+        let held = tracked.record.counts.in_range(run.from, run.to);
+        for kind in Kind::ALL {
+            let part = held.get(kind).min(refused.get(kind));
+            *refused.slot(kind) -= part;
+            *tracked.refused.slot(kind) += part;
+            if part > 0 && tracked.message.is_none() {
+                tracked.message = message.map(str::to_owned);
+            }
+        }
+        self.records.settle(run);
+    }
+}
+
+/// Elements that the receiver refused for good: what a waiting sender is told.
+fn refused_of(outcome: &Outcome) -> Counts {
+    if outcome.refusal.is_none() {
+        return Counts::default();
+    }
+    let refusals = outcome.dropped.iter().filter(|(reason, _)| {
+        matches!(
+            reason,
+            DropReason::Rejected | DropReason::NotWritten | DropReason::TooLarge
+        )
+    });
+    refusals.map(|(_, counts)| *counts).sum()
+}
+
+/// Heap bytes of a batch, about: content and its compressed body.
+fn batch_bytes(batch: &Batch) -> usize {
+    batch.content.entries.len() * 64 + batch.content.samples.len() * 40 + batch.runs.len() * 12
+}

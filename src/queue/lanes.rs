@@ -1,0 +1,941 @@
+//! Lanes: ordered lines of series that travel together, at most one batch of each in flight.
+//!
+//! Because a lane is locked from the cut of a batch to its verdict, order within a series holds under any
+//! concurrency, retry or failure. Pure: time comes in as an argument, and nothing here waits.
+//!
+//! # When a lane is due
+//! Judged per separation key: its free lanes together hold a full batch, or the oldest element in them has
+//! waited for the deadline. A full lane is due by itself, and in a drain every lane is.
+//!
+//! # What a cut takes
+//! It begins at the lane with the oldest element and takes series by series, each with all it has, oldest
+//! first. What room is left is filled from few further lanes: those that fit whole, the fullest first, so
+//! that a request touches few lanes and leaves the others to further permits.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::grouping::{Grouping, LANES, Separation};
+use super::nodes::{Element, NONE, Node, Nodes};
+use super::table::{SeriesRef, SeriesTable};
+use crate::log::Seq;
+use crate::model::content::{Content, Entry};
+
+/// Number of a separation key.
+pub type KeyRef = u32;
+/// Number of a lane, over all keys.
+pub type LaneRef = u32;
+
+/// Separation keys with anything in a lane; beyond it the reader waits.
+pub const KEYS_MAX: usize = 1000;
+
+/// How much lanes hold and batches take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneLimits {
+    /// Elements that all lanes together may hold: `capacity × max_shards`.
+    pub queued: u64,
+    /// Elements one lane may hold.
+    pub lane: u32,
+    /// Elements a batch takes.
+    pub batch: u32,
+    /// Bytes a batch takes, as a 1.0 message before compression.
+    pub batch_bytes: usize,
+    /// How long the oldest element waits for company.
+    pub deadline: Duration,
+}
+
+impl LaneLimits {
+    /// Limits from the words of the configuration.
+    ///
+    /// A lane holds a sixteenth of the queue's capacity, and at least two batches, so that one stuck lane
+    /// cannot fill the queue.
+    pub fn new(
+        capacity: u64,
+        max_shards: u64,
+        batch: u32,
+        batch_bytes: usize,
+        deadline: Duration,
+    ) -> Self {
+        let queued = capacity * max_shards.max(1);
+        let lane = u32::try_from(queued / 16)
+            .unwrap_or(u32::MAX)
+            .max(2 * batch);
+        Self {
+            queued,
+            lane,
+            batch,
+            batch_bytes,
+            deadline,
+        }
+    }
+}
+
+/// A series with something in its lane.
+#[derive(Clone, Copy)]
+struct Waiting {
+    series: SeriesRef,
+    /// Record of its oldest element.
+    seq: Seq,
+    /// When that record arrived.
+    arrived: Instant,
+}
+
+/// One lane.
+struct Lane {
+    key: KeyRef,
+    number: u8,
+    line: VecDeque<Waiting>,
+    queued: u32,
+    /// Batches that hold it: one, or several after a rewind has moved series together.
+    locks: u32,
+    /// First record with an element that the reader left for later.
+    parked: Option<Seq>,
+    /// What its key counts it as, while it is free and holds something.
+    standing: Option<Standing>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+struct Standing {
+    seq: Seq,
+    queued: u32,
+    full: bool,
+}
+
+struct Key {
+    separation: Separation,
+    lanes: Box<[LaneRef; LANES]>,
+    live: u32,
+    series: u32,
+    free: BTreeSet<(Seq, LaneRef)>,
+    free_queued: u64,
+    free_full: u32,
+    /// Under what it stands in the queue's two lists: its oldest record, and whether it is due by size.
+    standing: Option<(Seq, bool)>,
+}
+
+/// A cut: what a batch is made of.
+pub struct Cut {
+    /// Separation key.
+    pub key: KeyRef,
+    /// Lanes that are now locked.
+    pub lanes: Vec<LaneRef>,
+    /// Series, and how many elements of each.
+    pub series: Vec<(SeriesRef, u32)>,
+    /// The content, in the order for the encoder.
+    pub content: Content,
+    /// Slot and ordinal of each element, in no order.
+    pub origins: Vec<(u32, u32)>,
+    /// When the oldest element arrived.
+    pub arrived: Instant,
+}
+
+/// All lanes of a queue.
+pub struct Lanes {
+    limits: LaneLimits,
+    grouping: Grouping,
+    keys: Vec<Option<Key>>,
+    free_keys: Vec<KeyRef>,
+    index: HashMap<Separation, KeyRef>,
+    active_keys: usize,
+    lanes: Vec<Option<Lane>>,
+    free_lanes: Vec<LaneRef>,
+    queued: u64,
+    /// Keys with something in a free lane, by its age.
+    by_age: BTreeSet<(Seq, KeyRef)>,
+    /// Those of them that are due by size.
+    by_size: BTreeSet<(Seq, KeyRef)>,
+    parked: BTreeSet<(Seq, LaneRef)>,
+    /// Lanes that pushes have touched since the last [`settle_pushes`](Self::settle_pushes).
+    touched: Vec<LaneRef>,
+}
+
+impl Lanes {
+    /// No lanes yet.
+    pub fn new(limits: LaneLimits, grouping: Grouping) -> Self {
+        Self {
+            limits,
+            grouping,
+            keys: Vec::new(),
+            free_keys: Vec::new(),
+            index: HashMap::new(),
+            active_keys: 0,
+            lanes: Vec::new(),
+            free_lanes: Vec::new(),
+            queued: 0,
+            by_age: BTreeSet::new(),
+            by_size: BTreeSet::new(),
+            parked: BTreeSet::new(),
+            touched: Vec::new(),
+        }
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &LaneLimits {
+        &self.limits
+    }
+
+    /// Changes the limits; what is queued stays as it is.
+    pub fn set_limits(&mut self, limits: LaneLimits) {
+        self.limits = limits;
+        for lane in 0..self.lanes.len() {
+            if self.lanes[lane].is_some() {
+                self.restand(lane as LaneRef);
+            }
+        }
+    }
+
+    /// Elements in all lanes.
+    pub fn queued(&self) -> u64 {
+        self.queued
+    }
+
+    /// Separation keys with anything in a lane.
+    pub fn active_keys(&self) -> usize {
+        self.active_keys
+    }
+
+    /// Lanes in use.
+    pub fn live(&self) -> usize {
+        self.lanes.len() - self.free_lanes.len()
+    }
+
+    /// Lanes that batches hold.
+    pub fn locked(&self) -> usize {
+        self.lanes
+            .iter()
+            .flatten()
+            .filter(|lane| lane.locks > 0)
+            .count()
+    }
+
+    /// Heap bytes, about.
+    pub fn heap_bytes(&self) -> usize {
+        let keys = self.keys.iter().flatten().count() * (size_of::<Key>() + LANES * 4);
+        let lines: usize = self.lanes.iter().flatten().map(|l| l.line.capacity()).sum();
+        keys + self.lanes.capacity() * size_of::<Lane>() + lines * size_of::<Waiting>()
+    }
+
+    /// The key of a separation, which from now on has one more series.
+    pub fn key_for_series(&mut self, separation: Separation) -> KeyRef {
+        if let Some(key) = self.index.get(&separation).copied() {
+            self.key_mut(key).series += 1;
+            return key;
+        }
+        let key = Key {
+            separation: separation.clone(),
+            lanes: Box::new([NONE; LANES]),
+            live: 0,
+            series: 1,
+            free: BTreeSet::new(),
+            free_queued: 0,
+            free_full: 0,
+            standing: None,
+        };
+        let at = if let Some(at) = self.free_keys.pop() {
+            self.keys[at as usize] = Some(key);
+            at
+        } else {
+            self.keys.push(Some(key));
+            self.keys.len() as KeyRef - 1
+        };
+        self.index.insert(separation, at);
+        at
+    }
+
+    /// One series less; the key goes with its last series and lane.
+    pub fn series_gone(&mut self, key: KeyRef) {
+        let held = self.key_mut(key);
+        held.series -= 1;
+        self.drop_key_if_unused(key);
+    }
+
+    /// What a key separates.
+    pub fn separation(&self, key: KeyRef) -> &Separation {
+        &self.key(key).separation
+    }
+
+    fn drop_key_if_unused(&mut self, key: KeyRef) {
+        let held = self.key(key);
+        if held.series == 0 && held.live == 0 {
+            let gone = self.keys[key as usize].take();
+            if let Some(gone) = gone {
+                self.index.remove(&gone.separation);
+            }
+            self.free_keys.push(key);
+        }
+    }
+
+    fn key(&self, key: KeyRef) -> &Key {
+        self.keys[key as usize]
+            .as_ref()
+            .expect("a key with a series or a lane stays")
+    }
+
+    fn key_mut(&mut self, key: KeyRef) -> &mut Key {
+        self.keys[key as usize]
+            .as_mut()
+            .expect("a key with a series or a lane stays")
+    }
+
+    fn lane(&self, lane: LaneRef) -> &Lane {
+        self.lanes[lane as usize]
+            .as_ref()
+            .expect("a lane in use stays")
+    }
+
+    fn lane_mut(&mut self, lane: LaneRef) -> &mut Lane {
+        self.lanes[lane as usize]
+            .as_mut()
+            .expect("a lane in use stays")
+    }
+
+    /// Would this series' lane be a new key above the limit?
+    pub fn key_has_room(&self, key: KeyRef) -> bool {
+        self.key(key).live > 0 || self.active_keys < KEYS_MAX
+    }
+
+    /// The lane with this number, made if need be.
+    pub fn open(&mut self, key: KeyRef, number: u8) -> LaneRef {
+        let known = self.key(key).lanes[usize::from(number)];
+        if known != NONE {
+            return known;
+        }
+        let lane = Lane {
+            key,
+            number,
+            line: VecDeque::new(),
+            queued: 0,
+            locks: 0,
+            parked: None,
+            standing: None,
+        };
+        let at = if let Some(at) = self.free_lanes.pop() {
+            self.lanes[at as usize] = Some(lane);
+            at
+        } else {
+            self.lanes.push(Some(lane));
+            self.lanes.len() as LaneRef - 1
+        };
+        let held = self.key_mut(key);
+        held.lanes[usize::from(number)] = at;
+        held.live += 1;
+        if held.live == 1 {
+            self.active_keys += 1;
+        }
+        at
+    }
+
+    fn close_if_unused(&mut self, lane: LaneRef) {
+        let held = self.lane(lane);
+        if held.queued > 0 || held.locks > 0 || held.parked.is_some() {
+            return;
+        }
+        let (key, number) = (held.key, held.number);
+        debug_assert!(held.line.is_empty() && held.standing.is_none());
+        self.lanes[lane as usize] = None;
+        self.free_lanes.push(lane);
+        let held = self.key_mut(key);
+        held.lanes[usize::from(number)] = NONE;
+        held.live -= 1;
+        if held.live == 0 {
+            self.active_keys -= 1;
+            self.drop_key_if_unused(key);
+        }
+    }
+
+    /// Does the lane hold all it may? One that is gone does not.
+    #[inline]
+    pub fn is_full(&self, lane: LaneRef) -> bool {
+        self.lanes[lane as usize]
+            .as_ref()
+            .is_some_and(|held| held.queued >= self.limits.lane)
+    }
+
+    /// Where the reader left this lane's elements, if it did.
+    #[inline]
+    pub fn parked(&self, lane: LaneRef) -> Option<Seq> {
+        self.lane(lane).parked
+    }
+
+    /// The reader goes on past this lane, from this record on.
+    pub fn park(&mut self, lane: LaneRef, from: Seq) {
+        let before = self.lane_mut(lane).parked.replace(from);
+        if let Some(before) = before {
+            self.parked.remove(&(before, lane));
+        }
+        self.parked.insert((from, lane));
+    }
+
+    /// The reader takes this lane's elements again.
+    pub fn unpark(&mut self, lane: LaneRef) {
+        if let Some(from) = self.lane_mut(lane).parked.take() {
+            self.parked.remove(&(from, lane));
+            self.close_if_unused(lane);
+        }
+    }
+
+    /// Parked lanes.
+    pub fn parked_lanes(&self) -> usize {
+        self.parked.len()
+    }
+
+    /// Parked lanes that are half empty, with the place where each was left.
+    pub fn half_empty_parked(&self) -> Vec<(Seq, LaneRef)> {
+        let half = self.limits.lane / 2;
+        self.parked
+            .iter()
+            .copied()
+            .filter(|(_, lane)| self.lane(*lane).queued <= half)
+            .collect()
+    }
+
+    /// Adds an element at the end of its series and lane. Lists are brought up to date by
+    /// [`settle_pushes`](Self::settle_pushes), once for many pushes.
+    #[inline]
+    pub fn push(
+        &mut self,
+        lane: LaneRef,
+        (series, node): (SeriesRef, u32),
+        (seq, arrived): (Seq, Instant),
+        table: &mut SeriesTable,
+        nodes: &mut Nodes,
+    ) {
+        let entry = table.get_mut(series);
+        if entry.queued == 0 {
+            entry.head = node;
+        } else {
+            nodes.link(entry.tail, node);
+        }
+        entry.tail = node;
+        entry.queued += 1;
+        let first = entry.queued == 1;
+        let held = self.lane_mut(lane);
+        if first {
+            held.line.push_back(Waiting {
+                series,
+                seq,
+                arrived,
+            });
+        }
+        held.queued += 1;
+        self.queued += 1;
+        if self.touched.last() != Some(&lane) {
+            self.touched.push(lane);
+        }
+    }
+
+    /// Brings the lists up to date after pushes.
+    pub fn settle_pushes(&mut self) {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        for lane in touched.drain(..) {
+            self.restand(lane);
+        }
+        self.touched = touched;
+    }
+
+    /// Brings a lane's standing in its key up to date, and the key's in the queue.
+    fn restand(&mut self, lane: LaneRef) {
+        let full_at = self.limits.lane;
+        let held = self.lane_mut(lane);
+        let front = held.line.front().filter(|_| held.locks == 0);
+        let standing = front.map(|front| Standing {
+            seq: front.seq,
+            queued: held.queued,
+            full: held.queued >= full_at,
+        });
+        let before = std::mem::replace(&mut held.standing, standing);
+        let key = held.key;
+        if before == standing {
+            return;
+        }
+        let held = self.key_mut(key);
+        if let Some(before) = before {
+            held.free_queued -= u64::from(before.queued);
+            held.free_full -= u32::from(before.full);
+            if standing.is_none_or(|now| now.seq != before.seq) {
+                held.free.remove(&(before.seq, lane));
+            }
+        }
+        if let Some(now) = standing {
+            held.free_queued += u64::from(now.queued);
+            held.free_full += u32::from(now.full);
+            if before.is_none_or(|before| now.seq != before.seq) {
+                held.free.insert((now.seq, lane));
+            }
+        }
+        self.restand_key(key);
+    }
+
+    fn restand_key(&mut self, key: KeyRef) {
+        let batch = u64::from(self.limits.batch);
+        let held = self.key_mut(key);
+        let by_size = held.free_queued >= batch || held.free_full > 0;
+        let standing = held.free.first().map(|(seq, _)| (*seq, by_size));
+        let before = std::mem::replace(&mut held.standing, standing);
+        if before == standing {
+            return;
+        }
+        if let Some((seq, by_size)) = before {
+            self.by_age.remove(&(seq, key));
+            if by_size {
+                self.by_size.remove(&(seq, key));
+            }
+        }
+        if let Some((seq, by_size)) = standing {
+            self.by_age.insert((seq, key));
+            if by_size {
+                self.by_size.insert((seq, key));
+            }
+        }
+    }
+
+    /// When the first key is due: now or earlier means it can be cut. `eager` makes every key with
+    /// anything in a free lane due at once: in a drain, and while senders wait for their answers.
+    pub fn due_at(&self, now: Instant, eager: bool) -> Option<(Instant, KeyRef)> {
+        let (_, oldest) = *self.by_age.first()?;
+        let waited = self.oldest_arrival(oldest) + self.limits.deadline;
+        if eager || waited <= now {
+            return Some((now, oldest));
+        }
+        match self.by_size.first() {
+            Some((_, key)) => Some((now, *key)),
+            None => Some((waited, oldest)),
+        }
+    }
+
+    fn oldest_arrival(&self, key: KeyRef) -> Instant {
+        let (_, lane) = *self
+            .key(key)
+            .free
+            .first()
+            .expect("a key in the list has a free lane");
+        self.lane(lane)
+            .line
+            .front()
+            .expect("a free lane in the list holds something")
+            .arrived
+    }
+
+    /// When the oldest element in any lane arrived.
+    pub fn oldest(&self) -> Option<Instant> {
+        let fronts = self
+            .lanes
+            .iter()
+            .flatten()
+            .filter_map(|lane| lane.line.front());
+        fronts.map(|front| front.arrived).min()
+    }
+
+    /// Cuts a batch from the free lanes of a key that has any, and locks the lanes it takes from.
+    pub fn cut(&mut self, key: KeyRef, table: &mut SeriesTable, nodes: &mut Nodes) -> Cut {
+        let mut pick = Pick {
+            room: self.limits.batch,
+            bytes: self.limits.batch_bytes,
+            series: Vec::new(),
+            lanes: Vec::new(),
+            arrived: self.oldest_arrival(key),
+        };
+        let (_, first) = *self
+            .key(key)
+            .free
+            .first()
+            .expect("a due key has a free lane");
+        self.pick_from(first, &mut pick, table, nodes);
+        if pick.room > 0 {
+            self.fill(key, &mut pick, table, nodes);
+        }
+        for lane in &pick.lanes {
+            self.lane_mut(*lane).locks += 1;
+        }
+        for lane in &pick.lanes {
+            self.restand(*lane);
+        }
+        self.order(&mut pick.series, table, nodes);
+        let mut cut = Cut {
+            key,
+            lanes: pick.lanes,
+            content: Content::default(),
+            origins: Vec::with_capacity(self.limits.batch as usize),
+            arrived: pick.arrived,
+            series: pick
+                .series
+                .iter()
+                .map(|picked| (picked.series, picked.count))
+                .collect(),
+        };
+        for (series, count) in &cut.series {
+            let writer = Writer {
+                content: &mut cut.content,
+                origins: &mut cut.origins,
+            };
+            writer.take(*series, *count, table, nodes);
+            self.queued -= u64::from(*count);
+        }
+        cut
+    }
+
+    /// Fills a batch from further lanes: whole ones that fit, the fullest first; and if it is still not
+    /// half full, a part of the smallest that does not.
+    fn fill(&mut self, key: KeyRef, pick: &mut Pick, table: &SeriesTable, nodes: &Nodes) {
+        let free = self
+            .key(key)
+            .free
+            .iter()
+            .map(|(_, lane)| (self.lane(*lane).queued, *lane));
+        let mut others: Vec<_> = free
+            .filter(|(_, lane)| !pick.lanes.contains(lane))
+            .collect();
+        others.sort_unstable_by(|a, b| b.cmp(a));
+        let mut too_large = None;
+        for (queued, lane) in others {
+            if queued > pick.room {
+                too_large = Some(lane);
+                continue;
+            }
+            if !self.pick_from(lane, pick, table, nodes) {
+                return;
+            }
+        }
+        if let Some(lane) = too_large.filter(|_| pick.room > self.limits.batch / 2) {
+            self.pick_from(lane, pick, table, nodes);
+        }
+    }
+
+    /// Picks series from the front of a lane while they fit. Says whether more may follow.
+    fn pick_from(
+        &mut self,
+        lane: LaneRef,
+        pick: &mut Pick,
+        table: &SeriesTable,
+        nodes: &Nodes,
+    ) -> bool {
+        let held = self.lanes[lane as usize]
+            .as_mut()
+            .expect("a free lane is there");
+        let mut taken = 0;
+        let mut open = true;
+        while let Some(front) = held.line.front().copied() {
+            let series = table.get(front.series);
+            let (count, bytes) = pick.fitting(series.head, series.queued, nodes, &series.labels);
+            if count == 0 {
+                open = false;
+                break;
+            }
+            pick.take(
+                Picked {
+                    series: front.series,
+                    count,
+                    seq: front.seq,
+                },
+                bytes,
+            );
+            taken += count;
+            held.line.pop_front();
+            if count < series.queued {
+                // Only a series that is larger than a whole batch is split; the rest keeps its turn.
+                held.line.push_front(front);
+                open = false;
+                break;
+            }
+        }
+        if taken > 0 {
+            held.queued -= taken;
+            pick.lanes.push(lane);
+        }
+        open && pick.room > 0
+    }
+
+    /// Puts series in the order for the encoder.
+    fn order(&self, series: &mut [Picked], table: &SeriesTable, nodes: &Nodes) {
+        match self.grouping {
+            Grouping::Target => series.sort_unstable_by(|a, b| {
+                let (a, b) = (table.get(a.series), table.get(b.series));
+                a.sort.cmp(&b.sort).then_with(|| {
+                    let numbers = |s: &super::table::Series| {
+                        let pairs = s.labels.pairs().iter().rev();
+                        pairs.map(|pair| pair.number()).collect::<Vec<_>>()
+                    };
+                    numbers(a).cmp(&numbers(b))
+                })
+            }),
+            Grouping::Arrival => series.sort_by_key(|picked| {
+                (
+                    picked.seq,
+                    nodes.get(table.get(picked.series).head).ordinal(),
+                )
+            }),
+        }
+    }
+
+    /// Frees the lanes of a batch that has its verdict.
+    pub fn unlock(&mut self, lanes: &[LaneRef]) {
+        for lane in lanes {
+            let held = self.lane_mut(*lane);
+            debug_assert!(
+                held.locks > 0,
+                "a batch's lanes are locked until its verdict"
+            );
+            held.locks -= 1;
+        }
+        for lane in lanes {
+            self.restand(*lane);
+            self.close_if_unused(*lane);
+        }
+    }
+
+    /// Locks a lane for a batch in flight whose series have moved here.
+    pub fn lock(&mut self, lane: LaneRef) {
+        self.lane_mut(lane).locks += 1;
+        self.restand(lane);
+    }
+
+    /// Takes the elements of one record out of the lanes, and says which.
+    pub fn withdraw(
+        &mut self,
+        record: u32,
+        seq_of: impl Fn(u32) -> (Seq, Instant),
+        table: &mut SeriesTable,
+        nodes: &mut Nodes,
+    ) -> Vec<u32> {
+        let mut ordinals = Vec::new();
+        for lane in 0..self.lanes.len() {
+            let Some(held) = &mut self.lanes[lane] else {
+                continue;
+            };
+            let before = ordinals.len();
+            held.line.retain_mut(|waiting| {
+                unlink(record, waiting.series, &mut ordinals, table, nodes);
+                let series = table.get(waiting.series);
+                if series.queued > 0 {
+                    (waiting.seq, waiting.arrived) = seq_of(nodes.get(series.head).record);
+                }
+                series.queued > 0
+            });
+            let gone = (ordinals.len() - before) as u32;
+            if gone > 0 {
+                held.line
+                    .make_contiguous()
+                    .sort_by_key(|waiting| waiting.seq);
+                held.queued -= gone;
+                self.queued -= u64::from(gone);
+                self.restand(lane as LaneRef);
+                self.close_if_unused(lane as LaneRef);
+            }
+        }
+        ordinals
+    }
+
+    /// Every list against what it is made of. For tests and debug builds.
+    pub fn audit(&self, table: &SeriesTable, nodes: &Nodes) -> Result<(), String> {
+        let mut total = 0;
+        for (at, lane) in self.lanes.iter().enumerate() {
+            let Some(lane) = lane else { continue };
+            let mut queued = 0;
+            for waiting in &lane.line {
+                let series = table.get(waiting.series);
+                let (mut node, mut linked) = (series.head, 0);
+                while linked < series.queued {
+                    linked += 1;
+                    let last = node;
+                    node = nodes.get(node).next;
+                    if linked == series.queued && last != series.tail {
+                        return Err(format!("lane {at}: the tail is not the last element"));
+                    }
+                }
+                queued += series.queued;
+                if (series.key, series.lane) != (lane.key, lane.number) {
+                    return Err(format!("lane {at}: holds a series of another lane"));
+                }
+            }
+            if queued != lane.queued {
+                return Err(format!(
+                    "lane {at}: counts {} but holds {queued}",
+                    lane.queued
+                ));
+            }
+            if !lane
+                .line
+                .iter()
+                .zip(lane.line.iter().skip(1))
+                .all(|(a, b)| a.seq <= b.seq)
+            {
+                return Err(format!("lane {at}: its line is not in order of age"));
+            }
+            let free = lane.locks == 0 && queued > 0;
+            if free != lane.standing.is_some() {
+                return Err(format!(
+                    "lane {at}: free is {free}, but its key believes otherwise"
+                ));
+            }
+            total += u64::from(queued);
+        }
+        if total != self.queued || total != nodes.counts().total() {
+            let held = nodes.counts().total();
+            return Err(format!(
+                "lanes count {}, hold {total}, nodes {held}",
+                self.queued
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Unlinks a record's elements from a series and frees them.
+fn unlink(
+    record: u32,
+    series: SeriesRef,
+    ordinals: &mut Vec<u32>,
+    table: &mut SeriesTable,
+    nodes: &mut Nodes,
+) {
+    let entry = table.get_mut(series);
+    let (mut node, mut left, mut kept) = (entry.head, entry.queued, Vec::new());
+    while left > 0 {
+        left -= 1;
+        let Node {
+            next, record: from, ..
+        } = *nodes.get(node);
+        if from == record {
+            ordinals.push(nodes.get(node).ordinal());
+            nodes.remove(node);
+        } else {
+            kept.push(node);
+        }
+        node = next;
+    }
+    kept.windows(2)
+        .for_each(|pair| nodes.link(pair[0], pair[1]));
+    entry.head = kept.first().copied().unwrap_or(NONE);
+    entry.tail = kept.last().copied().unwrap_or(NONE);
+    entry.queued = kept.len() as u32;
+}
+
+/// A series that a cut takes from.
+#[derive(Clone, Copy)]
+struct Picked {
+    series: SeriesRef,
+    count: u32,
+    /// Record of its oldest element.
+    seq: Seq,
+}
+
+/// What a cut has picked so far.
+struct Pick {
+    room: u32,
+    bytes: usize,
+    series: Vec<Picked>,
+    lanes: Vec<LaneRef>,
+    arrived: Instant,
+}
+
+impl Pick {
+    /// How many of a series' elements fit, all or none but for the first series of a batch; and the bytes.
+    fn fitting(
+        &self,
+        head: u32,
+        queued: u32,
+        nodes: &Nodes,
+        labels: &crate::model::labels::Labels,
+    ) -> (u32, usize) {
+        let mut bytes = labels.encoded_len() + 8;
+        let (mut node, mut count) = (head, 0);
+        while count < queued.min(self.room) {
+            let more = nodes.wire_bytes(nodes.get(node));
+            if bytes + more > self.bytes && (count > 0 || !self.series.is_empty()) {
+                break;
+            }
+            bytes += more;
+            count += 1;
+            node = nodes.get(node).next;
+        }
+        if count < queued && !self.series.is_empty() {
+            (0, 0)
+        } else {
+            (count, bytes)
+        }
+    }
+
+    fn take(&mut self, picked: Picked, bytes: usize) {
+        self.room -= picked.count;
+        self.series.push(picked);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+/// Moves elements from their series into a batch's content.
+struct Writer<'c> {
+    content: &'c mut Content,
+    origins: &'c mut Vec<(u32, u32)>,
+}
+
+impl Writer<'_> {
+    fn take(self, series: SeriesRef, count: u32, table: &mut SeriesTable, nodes: &mut Nodes) {
+        let entry = table.get_mut(series);
+        let mut open: Option<Entry> = None;
+        for _ in 0..count {
+            let at = entry.head;
+            let node = *nodes.get(at);
+            self.origins.push((node.record, node.ordinal()));
+            entry.head = node.next;
+            let element = nodes.remove(at);
+            if open
+                .as_ref()
+                .is_none_or(|open| !joins(open, &element, self.content))
+            {
+                self.content.entries.extend(open.take());
+            }
+            let content = &mut *self.content;
+            let entry = open.get_or_insert_with(|| empty_entry(content, &entry.labels));
+            match element {
+                Element::Sample(sample) => {
+                    content.samples.push(sample);
+                    entry.samples.end += 1;
+                }
+                Element::Histogram(histogram) => {
+                    content.histograms.push(histogram);
+                    entry.histograms.end += 1;
+                }
+                Element::Exemplar(exemplar) => {
+                    content.exemplars.push(exemplar);
+                    entry.exemplars.end += 1;
+                }
+            }
+        }
+        self.content.entries.extend(open);
+        entry.queued -= count;
+        entry.in_flight += count;
+        if entry.queued == 0 {
+            (entry.head, entry.tail) = (NONE, NONE);
+        }
+    }
+}
+
+fn empty_entry(content: &Content, labels: &std::sync::Arc<crate::model::labels::Labels>) -> Entry {
+    let at = |len: usize| len as u32..len as u32;
+    Entry {
+        labels: std::sync::Arc::clone(labels),
+        samples: at(content.samples.len()),
+        histograms: at(content.histograms.len()),
+        exemplars: at(content.exemplars.len()),
+    }
+}
+
+/// Samples of a series become one entry while their timestamps rise and no histogram stands between;
+/// exemplars go with whatever entry is there.
+fn joins(open: &Entry, element: &Element, content: &Content) -> bool {
+    match element {
+        Element::Exemplar(_) => true,
+        Element::Sample(sample) => {
+            let last = content.samples_of(open).last();
+            open.histograms.is_empty() && last.is_none_or(|last| last.timestamp < sample.timestamp)
+        }
+        Element::Histogram(histogram) => {
+            let last = content.histograms_of(open).last();
+            open.samples.is_empty() && last.is_none_or(|last| last.timestamp < histogram.timestamp)
+        }
+    }
+}

@@ -1,0 +1,559 @@
+//! All that a queue knows, under one lock: table, lanes, records, batches, books.
+//!
+//! Plain values: no clock, no I/O. [`super::reader`] fills the lanes, [`super::sender`] empties them; both
+//! ask here what to do next and report what came of it.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::batch::{Batch, BatchId};
+use super::gate::Gate;
+use super::grouping::LaneRules;
+use super::journal::Journal;
+use super::lanes::{LaneLimits, LaneRef, Lanes};
+use super::ledger::{Books, DropReason, Ledger, Pending};
+use super::metadata::MetadataCache;
+use super::nodes::Nodes;
+use super::records::Records;
+use super::table::SeriesTable;
+use crate::log::{Log, QueueIndex, Record, Seq, Tenant};
+use crate::model::counts::Counts;
+use crate::wire::decoded::Decoded;
+
+/// What a queue may hold in memory, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryShares {
+    /// Lanes and batches.
+    pub lanes: usize,
+    /// Series table.
+    pub table: usize,
+    /// Run sets.
+    pub runs: usize,
+    /// Metadata cache.
+    pub metadata: usize,
+}
+
+/// What a queue is made of.
+#[derive(Clone, Debug)]
+pub struct QueueOptions {
+    /// Its name, as the user gave it.
+    pub name: String,
+    /// Its number among the log's readers.
+    pub index: QueueIndex,
+    /// Senders' answers and the log's records wait for it.
+    pub required: bool,
+    /// Lane rules.
+    pub rules: LaneRules,
+    /// Lane limits.
+    pub limits: LaneLimits,
+    /// Senders wait for their answers, so a batch goes whenever a permit is free.
+    pub eager: bool,
+    /// Least number of permits.
+    pub min_shards: usize,
+    /// Greatest number of permits.
+    pub max_shards: usize,
+    /// First wait after a failure.
+    pub min_backoff: Duration,
+    /// Longest wait after failures.
+    pub max_backoff: Duration,
+    /// Memory.
+    pub memory: MemoryShares,
+    /// Exemplars are sent.
+    pub send_exemplars: bool,
+    /// Native histograms are sent.
+    pub send_histograms: bool,
+}
+
+/// A batch without a verdict.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) batch: Arc<Batch>,
+    pub(super) lanes: Vec<LaneRef>,
+    pub(super) status: Status,
+    pub(super) attempts: u32,
+}
+
+/// Where a batch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    /// It has a permit.
+    Sending,
+    /// It waits for its next try, without a permit.
+    Waiting(Instant),
+}
+
+/// One pass over records that were left for parked lanes.
+pub(super) struct Laggard {
+    pub(super) at: Seq,
+    pub(super) lanes: HashSet<LaneRef>,
+}
+
+/// The record in which the lead reader had to stop.
+pub(super) struct Stalled {
+    pub(super) slot: u32,
+    pub(super) decoded: Arc<Decoded>,
+    pub(super) on: StallOn,
+}
+
+/// What the lead waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StallOn {
+    /// A full lane.
+    Lane(LaneRef),
+    /// The number of separation keys in use.
+    Keys,
+}
+
+/// A withdrawn record that the lead has not come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Absent {
+    Withheld,
+    Expired,
+}
+
+/// Work that was done, counted since the queue began.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Work {
+    /// Records decoded again by the lead, because their decoded form was no longer at hand.
+    pub decoded_lead: u64,
+    /// Records decoded again for parked lanes.
+    pub decoded_laggard: u64,
+    /// Batches settled.
+    pub batches_done: u64,
+    /// Batches of which something was refused for good.
+    pub batches_failed: u64,
+    /// Attempts that failed and are tried again.
+    pub retries: u64,
+    /// Elements in such attempts.
+    pub retried: Counts,
+    /// Elements sent without their start timestamp.
+    pub degraded: u64,
+    /// Rewinds.
+    pub rewinds: u64,
+    /// Times that a lane was parked.
+    pub parked: u64,
+    /// Wall time that batches took from cut to verdict.
+    pub busy: Duration,
+    /// Elements settled.
+    pub settled: u64,
+    /// Elements taken into lanes.
+    pub taken: u64,
+}
+
+/// All that a queue knows.
+pub struct QueueState {
+    pub(super) options: QueueOptions,
+    pub(super) table: SeriesTable,
+    pub(super) nodes: Nodes,
+    pub(super) lanes: Lanes,
+    pub(super) records: Records,
+    pub(super) flights: HashMap<BatchId, Flight>,
+    pub(super) sending: usize,
+    pub(super) retries: BTreeSet<(Instant, BatchId)>,
+    pub(super) next_batch: u64,
+    pub(super) journal: Journal,
+    pub(super) ledger: Ledger,
+    pub(super) work: Work,
+    pub(super) gate: Gate,
+    pub(super) shards: usize,
+    pub(super) draining: bool,
+    /// The next record the lead comes to.
+    pub(super) lead: Seq,
+    /// The first record never entered; behind it the lead may go back.
+    pub(super) entered: Seq,
+    pub(super) entered_totals: Counts,
+    start_totals: Counts,
+    pub(super) stalled: Option<Stalled>,
+    pub(super) laggard: Option<Laggard>,
+    pub(super) laggard_turn: bool,
+    pub(super) requeue: VecDeque<Seq>,
+    pub(super) absent: HashMap<Seq, Absent>,
+    pub(super) generation: u64,
+    pub(super) metadata: MetadataCache,
+    tenants: HashMap<Arc<Tenant>, u128>,
+    memory_check: u32,
+    memory_full: bool,
+    pub(super) batch_bytes: usize,
+}
+
+impl QueueState {
+    /// A queue that begins at the end of the log.
+    pub fn new(options: QueueOptions, start: Seq, start_totals: Counts) -> Self {
+        Self {
+            table: SeriesTable::default(),
+            nodes: Nodes::new(),
+            lanes: Lanes::new(options.limits, options.rules.grouping),
+            records: Records::default(),
+            flights: HashMap::new(),
+            sending: 0,
+            retries: BTreeSet::new(),
+            next_batch: 1,
+            journal: Journal::default(),
+            ledger: Ledger::default(),
+            work: Work::default(),
+            gate: Gate::new(options.min_backoff, options.max_backoff),
+            shards: options.min_shards,
+            draining: false,
+            lead: start,
+            entered: start,
+            entered_totals: start_totals,
+            start_totals,
+            stalled: None,
+            laggard: None,
+            laggard_turn: false,
+            requeue: VecDeque::new(),
+            absent: HashMap::new(),
+            generation: 0,
+            metadata: MetadataCache::new(options.memory.metadata),
+            tenants: HashMap::new(),
+            memory_check: 0,
+            memory_full: false,
+            batch_bytes: 0,
+            options,
+        }
+    }
+
+    /// The books, with the log's totals as they are now.
+    pub fn books(&self, log: &dyn Log) -> Books {
+        let totals = log.totals();
+        let in_flight = self
+            .flights
+            .values()
+            .map(|flight| flight.batch.content.counts())
+            .sum();
+        Books {
+            received: totals - self.start_totals,
+            ledger: self.ledger.clone(),
+            pending: Pending {
+                unread: totals - self.entered_totals,
+                untaken: self.records.untaken(),
+                queued: self.nodes.counts(),
+                in_flight,
+            },
+        }
+    }
+
+    /// When the oldest pending element arrived; `None` when nothing is pending.
+    pub fn oldest_pending(&self, log: &dyn Log) -> Option<Instant> {
+        let flights = self
+            .flights
+            .values()
+            .map(|flight| flight.batch.arrived)
+            .min();
+        let parts = [
+            flights,
+            self.lanes.oldest(),
+            self.records.oldest_untaken(),
+            log.arrival(self.entered),
+        ];
+        parts.into_iter().flatten().min()
+    }
+
+    /// Work done so far.
+    pub fn work(&self) -> Work {
+        self.work
+    }
+
+    /// Options, as they are now.
+    pub fn options(&self) -> &QueueOptions {
+        &self.options
+    }
+
+    /// Numbers for people.
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            shards: self.shards,
+            busy: self.sending,
+            waiting: self.retries.len(),
+            lanes: self.lanes.live(),
+            locked: self.lanes.locked(),
+            parked: self.lanes.parked_lanes(),
+            keys: self.lanes.active_keys(),
+            series: self.table.len(),
+            table_bytes: self.table.heap_bytes(),
+            lane_bytes: self.nodes.heap_bytes() + self.lanes.heap_bytes() + self.batch_bytes,
+            run_bytes: self.records.heap_bytes(),
+            gate_open: matches!(self.gate.state(), super::gate::GateState::Open),
+        }
+    }
+
+    /// Something is left to be read, taken, sent or answered.
+    pub fn is_idle(&self, log: &dyn Log) -> bool {
+        self.books(log).pending.total().is_zero()
+    }
+
+    /// A permit is free and the gate lets a request through.
+    pub(super) fn permit_is_free(&self, now: Instant) -> bool {
+        self.sending < self.shards.max(1) && self.gate.admits(self.sending, now).is_ok()
+    }
+
+    /// Every key with anything in a free lane is due at once.
+    pub(super) fn eager(&self) -> bool {
+        self.options.eager || self.draining
+    }
+
+    /// From now on every lane is due: nothing new will come.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// The lanes have room for another record. With nothing pending there always is: a single request may
+    /// be larger than any share.
+    pub(super) fn has_room(&mut self) -> bool {
+        if self.lanes.queued() == 0 && self.flights.is_empty() {
+            self.memory_full = false;
+            return true;
+        }
+        // What is asked for each record is cheap; what is summed over many things is asked now and then.
+        self.memory_check += 1;
+        if self.memory_full || self.memory_check.is_multiple_of(32) {
+            let memory = self.options.memory;
+            let (table, lanes) = (&mut self.table, &mut self.lanes);
+            table.shrink(memory.table, |key| lanes.series_gone(key));
+            let held = self.nodes.heap_bytes() + self.lanes.heap_bytes() + self.batch_bytes;
+            // A slab keeps its size when it empties: what counts is whether it would have to grow.
+            let nodes_full =
+                held > memory.lanes && self.nodes.counts().total() * 32 > memory.lanes as u64 / 2;
+            self.memory_full = nodes_full
+                || self.table.heap_bytes() > memory.table + memory.table / 8
+                || self.records.heap_bytes() > memory.runs;
+        }
+        !self.memory_full && self.lanes.queued() < self.options.limits.queued
+    }
+
+    /// Mixed into a series' identity: the same labels of two tenants are two series.
+    pub(super) fn tenant_salt(&mut self, tenant: &Arc<Tenant>) -> u128 {
+        if let Some(salt) = self.tenants.get(tenant) {
+            return *salt;
+        }
+        let text = format!("{:?}", tenant.0);
+        let salt = if tenant.0.is_empty() {
+            0
+        } else {
+            xxh3_128(text.as_bytes())
+        };
+        if self.tenants.len() > 10_000 {
+            self.tenants.clear();
+        }
+        self.tenants.insert(Arc::clone(tenant), salt);
+        salt
+    }
+
+    /// Changes the lane rules: what is in lanes but not in flight becomes untaken, the lead goes back to
+    /// the cursor, and batches in flight lock the new lanes of their series until their verdict.
+    pub fn rewind(&mut self, rules: LaneRules) {
+        self.work.rewinds += 1;
+        self.generation += 1;
+        self.options.rules = rules;
+        let idle: Vec<_> = {
+            let Self { table, .. } = self;
+            table.iter().map(|(series, _)| series).collect()
+        };
+        self.nodes.clear();
+        self.lanes = Lanes::new(self.options.limits, self.options.rules.grouping);
+        (self.stalled, self.laggard) = (None, None);
+        self.requeue.clear();
+        for series in idle {
+            let entry = self.table.get_mut(series);
+            entry.queued = 0;
+            (entry.head, entry.tail) = (super::nodes::NONE, super::nodes::NONE);
+            if entry.in_flight == 0 {
+                self.table.remove(series);
+            }
+        }
+        self.untake_queued();
+        self.relock_flights();
+        self.lead = self.records.cursor().unwrap_or(self.entered);
+    }
+
+    /// Taken is what is settled or in flight.
+    fn untake_queued(&mut self) {
+        let slots: Vec<u32> = self.records.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let tracked = self.records.get_mut(slot);
+            tracked.taken = tracked.settled.clone();
+        }
+        for flight in self.flights.values() {
+            for run in &flight.batch.runs {
+                self.records
+                    .get_mut(run.record)
+                    .taken
+                    .insert(run.from, run.to);
+            }
+        }
+    }
+
+    fn relock_flights(&mut self) {
+        let rules = &self.options.rules;
+        let mut placed: HashMap<_, (u32, u8)> = HashMap::new();
+        for flight in self.flights.values_mut() {
+            let mut lanes = BTreeSet::new();
+            for (series, _) in &flight.batch.series {
+                let (key, number) = *placed.entry(*series).or_insert_with(|| {
+                    let labels = Arc::clone(&self.table.get(*series).labels);
+                    let separation = rules.separation(&flight.batch.tenant, &labels);
+                    let key = self.lanes.key_for_series(separation);
+                    let number = rules.lane(&labels);
+                    let entry = self.table.get_mut(*series);
+                    (entry.key, entry.lane) = (key, number);
+                    (key, number)
+                });
+                lanes.insert(self.lanes.open(key, number));
+            }
+            lanes.iter().for_each(|lane| self.lanes.lock(*lane));
+            flight.lanes = lanes.into_iter().collect();
+        }
+    }
+
+    /// Takes a record's elements that are not in a batch back out: its sender is told to come again.
+    pub fn withdraw(&mut self, seq: Seq) {
+        let Some(slot) = self.records.slot(seq) else {
+            if seq >= self.entered {
+                self.absent.insert(seq, Absent::Withheld);
+            }
+            return;
+        };
+        if self
+            .stalled
+            .as_ref()
+            .is_some_and(|stalled| stalled.slot == slot)
+        {
+            self.stalled = None;
+            self.lead = self.lead.max(seq.next());
+        }
+        let records = &self.records;
+        let seq_of = |slot: u32| {
+            let record: &Record = &records.get(slot).record;
+            (record.seq, record.arrived)
+        };
+        let ordinals = self
+            .lanes
+            .withdraw(slot, seq_of, &mut self.table, &mut self.nodes);
+        let tracked = self.records.get_mut(slot);
+        ordinals
+            .iter()
+            .for_each(|ordinal| tracked.taken.remove(*ordinal, ordinal + 1));
+        tracked.withheld = true;
+    }
+
+    /// The sender of a withdrawn record is back: what is unsettled of it is queued again.
+    pub fn take_over(&mut self, seq: Seq) {
+        self.absent.remove(&seq);
+        let Some(slot) = self.records.slot(seq) else {
+            return;
+        };
+        let tracked = self.records.get_mut(slot);
+        if std::mem::take(&mut tracked.withheld) && seq < self.lead {
+            self.requeue.push_back(seq);
+        }
+    }
+
+    /// The sender of a withdrawn record did not come back in time.
+    pub fn expire(&mut self, seq: Seq, log: &dyn Log) {
+        match self.records.slot(seq) {
+            Some(slot) if self.records.get(slot).withheld => {
+                self.drop_untaken(slot, DropReason::Withdrawn, log);
+            }
+            Some(_) => {}
+            None if self.absent.contains_key(&seq) => {
+                self.absent.insert(seq, Absent::Expired);
+            }
+            None => {}
+        }
+    }
+
+    /// Settles what is not taken of a record as dropped.
+    pub(super) fn drop_untaken(&mut self, slot: u32, reason: DropReason, log: &dyn Log) {
+        let tracked = self.records.get_mut(slot);
+        self.ledger.drop(reason, tracked.untaken());
+        let gaps: Vec<_> = tracked.taken.gaps(tracked.record.ordinals()).collect();
+        for (from, to) in gaps {
+            tracked.taken.insert(from, to);
+            tracked.settled.insert(from, to);
+        }
+        self.leave_if_settled(slot, log);
+    }
+
+    /// A record that is settled whole goes, and whoever waits for it is told.
+    pub(super) fn leave_if_settled(&mut self, slot: u32, log: &dyn Log) {
+        let tracked = self.records.get(slot);
+        if !tracked.settled.covers(tracked.record.ordinals()) {
+            return;
+        }
+        let gone = self.records.leave(slot);
+        log.release(self.options.index, gone.record.seq);
+        if let Some(ack) = gone.record.ack.as_ref().filter(|_| self.options.required) {
+            ack.settle(gone.refused, gone.message.as_deref());
+        }
+    }
+
+    /// Everything against what it is made of. For tests and debug builds.
+    pub fn audit(&self) -> Result<(), String> {
+        self.lanes.audit(&self.table, &self.nodes)?;
+        self.journal.audit(
+            self.flights.values().map(|flight| &*flight.batch),
+            &self.records,
+        )?;
+        let mut held: HashMap<u32, crate::model::runs::RunSet> = HashMap::new();
+        for (_, series) in self.table.iter() {
+            let (mut at, mut left) = (series.head, series.queued);
+            while left > 0 {
+                let node = self.nodes.get(at);
+                held.entry(node.record)
+                    .or_default()
+                    .insert(node.ordinal(), node.ordinal() + 1);
+                (at, left) = (node.next, left - 1);
+            }
+        }
+        for run in self.flights.values().flat_map(|flight| &flight.batch.runs) {
+            held.entry(run.record).or_default().insert(run.from, run.to);
+        }
+        for (slot, tracked) in self.records.iter() {
+            let mut taken = held.remove(&slot).unwrap_or_default();
+            tracked
+                .settled
+                .iter()
+                .for_each(|(from, to)| taken.insert(from, to));
+            if taken != tracked.taken {
+                let seq = tracked.record.seq.0;
+                return Err(format!(
+                    "record {seq}: taken is not queued, in flight or settled"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Numbers for people.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gauges {
+    /// Permits.
+    pub shards: usize,
+    /// Permits in use.
+    pub busy: usize,
+    /// Batches that wait for their next try.
+    pub waiting: usize,
+    /// Lanes in use.
+    pub lanes: usize,
+    /// Lanes that batches hold.
+    pub locked: usize,
+    /// Parked lanes.
+    pub parked: usize,
+    /// Separation keys in use.
+    pub keys: usize,
+    /// Series in the table.
+    pub series: usize,
+    /// Bytes of the series table.
+    pub table_bytes: usize,
+    /// Bytes of lanes and batches.
+    pub lane_bytes: usize,
+    /// Bytes of run sets.
+    pub run_bytes: usize,
+    /// The endpoint's gate is open.
+    pub gate_open: bool,
+}

@@ -1,0 +1,474 @@
+//! From a record into lanes: what the reader takes next, and what it leaves for later. Pure.
+//!
+//! The *lead* takes what is new. A lane that is full makes it wait, unless a permit is free and nothing
+//! else is due: then the lane is *parked* and the lead goes on without it. One *laggard* pass at a time
+//! goes back for parked lanes that are half empty, beginning at the oldest place where one was left, and a
+//! lane that it brings up to the lead is unparked. So one stuck lane never stalls the rest, and no record
+//! is decoded for nothing.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::lanes::KEYS_MAX;
+use super::ledger::DropReason;
+use super::nodes::{Element, Origin};
+use super::state::{Absent, Laggard, QueueState, StallOn, Stalled};
+use super::table::SeriesRef;
+use crate::log::{Log, Record, Seq};
+use crate::model::content::{Histogram, Sample};
+use crate::model::counts::{Counts, Kind};
+use crate::wire::decoded::{Decoded, SeriesRow};
+
+/// What the reader should do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Go on in the record where the lead had to stop; its decoded form is at hand.
+    Resume,
+    /// Fetch the first record from here on, for the lead.
+    Lead(Seq),
+    /// Fetch this record again, for parked lanes.
+    Laggard(Seq),
+    /// Fetch this record again: its sender is back.
+    Requeue(Seq),
+    /// Nothing, until something is settled.
+    Wait,
+}
+
+/// Who takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The lead.
+    Lead,
+    /// The pass for parked lanes.
+    Laggard,
+    /// For a sender that came back.
+    Requeue,
+}
+
+impl QueueState {
+    /// What the reader should do next.
+    pub fn plan(&mut self, now: Instant) -> Plan {
+        if let Some(seq) = self.requeue.front() {
+            return Plan::Requeue(*seq);
+        }
+        if !self.has_room() {
+            return Plan::Wait;
+        }
+        self.laggard_turn = !self.laggard_turn;
+        if self.laggard_turn
+            && let Some(seq) = self.laggard_place()
+        {
+            return Plan::Laggard(seq);
+        }
+        let lead = self.lead_plan(now);
+        if lead == Plan::Wait
+            && let Some(seq) = self.laggard_place()
+        {
+            return Plan::Laggard(seq);
+        }
+        lead
+    }
+
+    fn lead_plan(&mut self, now: Instant) -> Plan {
+        let Some(stalled) = &self.stalled else {
+            return Plan::Lead(self.lead);
+        };
+        let go_on = match stalled.on {
+            StallOn::Lane(lane) => !self.lanes.is_full(lane) || self.may_park(now),
+            StallOn::Keys => self.lanes.active_keys() < KEYS_MAX,
+        };
+        if go_on { Plan::Resume } else { Plan::Wait }
+    }
+
+    /// A permit is free and no free lane is due: going on past a full lane gives it something to do.
+    fn may_park(&self, now: Instant) -> bool {
+        let due = self.lanes.due_at(now, self.eager());
+        self.permit_is_free(now) && due.is_none_or(|(at, _)| at > now)
+    }
+
+    /// Where the laggard's next record is. Begins a pass if one is worth it, ends one that is through.
+    fn laggard_place(&mut self) -> Option<Seq> {
+        loop {
+            if self.laggard.is_none() {
+                let lanes = self.lanes.half_empty_parked();
+                let at = lanes.iter().map(|(from, _)| *from).min()?;
+                let lanes = lanes.into_iter().map(|(_, lane)| lane).collect();
+                self.laggard = Some(Laggard { at, lanes });
+            }
+            let pass = self.laggard.as_ref()?;
+            let next = self
+                .records
+                .next_untaken(pass.at)
+                .filter(|(seq, _)| *seq < self.lead);
+            if let Some((seq, _)) = next.filter(|_| !pass.lanes.is_empty()) {
+                return Some(seq);
+            }
+            // Brought up to the lead: whatever is left of these lanes, the lead itself will take.
+            let pass = self.laggard.take()?;
+            pass.lanes.iter().for_each(|lane| self.lanes.unpark(*lane));
+            if self.lanes.parked_lanes() == 0 {
+                return None;
+            }
+        }
+    }
+
+    /// The state has been rewound when this changes: what was planned before is void.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Enters the record that the lead has come to. `None` when there is nothing in it to take.
+    ///
+    /// Records between the lead and this one are gone: settled whole, or, for a queue that is not
+    /// required, given up for room.
+    pub fn enter(&mut self, record: &Arc<Record>, log: &dyn Log) -> Option<u32> {
+        let seq = record.seq;
+        if let Some(slot) = self.records.slot(seq) {
+            let tracked = self.records.get(slot);
+            if tracked.is_taken() || tracked.withheld {
+                self.lead = seq.next();
+                return None;
+            }
+            return Some(slot);
+        }
+        if seq < self.entered {
+            self.lead = seq.next();
+            return None;
+        }
+        let lost = record.totals - record.admitted - self.entered_totals;
+        self.ledger.drop(DropReason::LogFull, lost);
+        (self.entered, self.entered_totals) = (seq.next(), record.totals);
+        let slot = self.records.enter(Arc::clone(record));
+        match self.absent.remove(&seq) {
+            None => return Some(slot),
+            Some(Absent::Withheld) => self.records.get_mut(slot).withheld = true,
+            Some(Absent::Expired) => self.drop_untaken(slot, DropReason::Withdrawn, log),
+        }
+        self.lead = seq.next();
+        None
+    }
+
+    /// Goes on in the record where the lead had to stop.
+    pub fn resume(&mut self, now: Instant, log: &dyn Log) {
+        if let Some(Stalled { slot, decoded, .. }) = self.stalled.take() {
+            self.take(Role::Lead, slot, &decoded, now, log);
+        }
+    }
+
+    /// A record that should have been read again is gone: it was given up for room.
+    pub fn gone(&mut self, seq: Seq, reason: DropReason, log: &dyn Log) {
+        self.requeue.retain(|waiting| *waiting != seq);
+        if let Some(slot) = self.records.slot(seq) {
+            self.drop_untaken(slot, reason, log);
+        }
+    }
+
+    /// Counts a decode that was done for a reader.
+    pub fn decoded_again(&mut self, role: Role) {
+        match role {
+            Role::Lead => self.work.decoded_lead += 1,
+            Role::Laggard | Role::Requeue => self.work.decoded_laggard += 1,
+        }
+    }
+
+    /// Takes a record's untaken elements into lanes, as far as the role allows.
+    pub fn take(
+        &mut self,
+        role: Role,
+        slot: u32,
+        decoded: &Arc<Decoded>,
+        now: Instant,
+        log: &dyn Log,
+    ) {
+        let record = Arc::clone(&self.records.get(slot).record);
+        if role == Role::Lead {
+            self.metadata.absorb(&record.tenant, decoded);
+        }
+        let stalled = self.take_rows(role, slot, &record, decoded, now);
+        self.lanes.settle_pushes();
+        match role {
+            Role::Lead => match stalled {
+                Some(on) => {
+                    self.stalled = Some(Stalled {
+                        slot,
+                        decoded: Arc::clone(decoded),
+                        on,
+                    })
+                }
+                None => self.lead = record.seq.next(),
+            },
+            Role::Laggard => {
+                if let Some(pass) = &mut self.laggard {
+                    pass.at = record.seq.next();
+                }
+            }
+            Role::Requeue => self.requeue.retain(|waiting| *waiting != record.seq),
+        }
+        self.leave_if_settled(slot, log);
+    }
+
+    /// Takes series by series; what made the lead stop, if it had to.
+    fn take_rows(
+        &mut self,
+        role: Role,
+        slot: u32,
+        record: &Arc<Record>,
+        decoded: &Decoded,
+        now: Instant,
+    ) -> Option<StallOn> {
+        let salt = self.tenant_salt(&record.tenant);
+        // Most records are taken whole at once: then no element has to be looked up.
+        let fresh = self.records.get(slot).taken.len() == record.skipped.len();
+        let mut at = Ordinals::new(decoded);
+        for row in &decoded.series {
+            let place = at.advance(row);
+            if row.invalid.is_some() || (!fresh && self.row_is_taken(slot, &place)) {
+                continue;
+            }
+            let series = self.series_of(row, decoded, record, salt);
+            let (key, number) = {
+                let entry = self.table.get(series);
+                (entry.key, entry.lane)
+            };
+            if role == Role::Lead && !self.lanes.key_has_room(key) {
+                return Some(StallOn::Keys);
+            }
+            let lane = self.lanes.open(key, number);
+            match self.may_take(role, lane, record.seq, now) {
+                Take::Yes => {}
+                Take::Later => continue,
+                Take::Stall => return Some(StallOn::Lane(lane)),
+            }
+            let target = Target {
+                series,
+                lane,
+                slot,
+                fresh,
+            };
+            self.take_row(target, &place, record, decoded);
+        }
+        None
+    }
+
+    fn may_take(&mut self, role: Role, lane: u32, seq: Seq, now: Instant) -> Take {
+        match role {
+            Role::Lead if self.lanes.parked(lane).is_some() => return Take::Later,
+            Role::Laggard if !self.in_pass(lane) => return Take::Later,
+            _ if !self.lanes.is_full(lane) => return Take::Yes,
+            Role::Lead => {
+                self.lanes.settle_pushes();
+                if !self.may_park(now) {
+                    return Take::Stall;
+                }
+                self.work.parked += 1;
+                self.lanes.park(lane, seq);
+            }
+            Role::Laggard => {
+                self.lanes.park(lane, seq);
+                if let Some(pass) = &mut self.laggard {
+                    pass.lanes.remove(&lane);
+                }
+            }
+            Role::Requeue => {
+                let from = self
+                    .lanes
+                    .parked(lane)
+                    .map_or(seq, |parked| parked.min(seq));
+                self.lanes.park(lane, from);
+            }
+        }
+        Take::Later
+    }
+
+    fn in_pass(&self, lane: u32) -> bool {
+        self.laggard
+            .as_ref()
+            .is_some_and(|pass| pass.lanes.contains(&lane))
+    }
+
+    fn row_is_taken(&self, slot: u32, place: &Place) -> bool {
+        let taken = &self.records.get(slot).taken;
+        place
+            .ranges()
+            .into_iter()
+            .flatten()
+            .all(|ordinal| taken.contains(ordinal))
+    }
+
+    /// The table's entry of a series, made if it is new.
+    fn series_of(
+        &mut self,
+        row: &SeriesRow,
+        decoded: &Decoded,
+        record: &Record,
+        salt: u128,
+    ) -> SeriesRef {
+        let id = row.id ^ salt;
+        if let Some(known) = self.table.find(id) {
+            return known;
+        }
+        let mut labels = Vec::new();
+        decoded.labels(row, &mut labels);
+        let labels = self.table.intern(&labels);
+        let rules = &self.options.rules;
+        let key = self
+            .lanes
+            .key_for_series(rules.separation(&record.tenant, &labels));
+        let lane = rules.lane(&labels);
+        self.table.insert(id, labels, key, lane)
+    }
+
+    fn take_row(&mut self, target: Target, place: &Place, record: &Record, decoded: &Decoded) {
+        for (kind, range) in Kind::ALL.into_iter().zip(place.ranges()) {
+            if range.is_empty() {
+                continue;
+            }
+            if !self.sends(kind) {
+                self.not_sent(target.slot, kind, range);
+                continue;
+            }
+            for ordinal in range.clone() {
+                if !target.fresh && self.records.get(target.slot).taken.contains(ordinal) {
+                    continue;
+                }
+                let element = element_of(decoded, record.counts, kind, ordinal);
+                let Target {
+                    series, lane, slot, ..
+                } = target;
+                let origin = Origin {
+                    record: slot,
+                    ordinal,
+                    series: series.0,
+                };
+                let node = self.nodes.insert(element, origin);
+                let when = (record.seq, record.arrived);
+                self.lanes
+                    .push(lane, (series, node), when, &mut self.table, &mut self.nodes);
+                self.work.taken += 1;
+            }
+            self.records
+                .get_mut(target.slot)
+                .taken
+                .insert(range.start, range.end);
+        }
+    }
+
+    fn sends(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Sample => true,
+            Kind::Histogram => self.options.send_histograms,
+            Kind::Exemplar => self.options.send_exemplars,
+        }
+    }
+
+    /// Elements of a kind that the user asked not to send.
+    fn not_sent(&mut self, slot: u32, kind: Kind, range: Range<u32>) {
+        let tracked = self.records.get_mut(slot);
+        let new = range
+            .clone()
+            .filter(|ordinal| !tracked.taken.contains(*ordinal))
+            .count();
+        tracked.taken.insert(range.start, range.end);
+        tracked.settled.insert(range.start, range.end);
+        self.ledger
+            .drop(DropReason::NotSent, Counts::of(kind, new as u64));
+    }
+}
+
+enum Take {
+    Yes,
+    /// Left untaken.
+    Later,
+    /// The lead has to wait.
+    Stall,
+}
+
+#[derive(Clone, Copy)]
+struct Target {
+    series: SeriesRef,
+    lane: u32,
+    slot: u32,
+    fresh: bool,
+}
+
+/// The next ordinal of each kind while rows are walked.
+struct Ordinals {
+    samples: u32,
+    histograms: u32,
+    exemplars: u32,
+}
+
+impl Ordinals {
+    fn new(decoded: &Decoded) -> Self {
+        let counts = decoded.counts();
+        let histograms = counts.samples as u32;
+        Self {
+            samples: 0,
+            histograms,
+            exemplars: histograms + counts.histograms as u32,
+        }
+    }
+
+    fn advance(&mut self, row: &SeriesRow) -> Place {
+        let take = |next: &mut u32, count: u32| {
+            let from = *next;
+            *next += count;
+            from..*next
+        };
+        Place {
+            samples: take(&mut self.samples, row.counts.samples),
+            histograms: take(&mut self.histograms, row.counts.histograms),
+            exemplars: take(&mut self.exemplars, row.counts.exemplars),
+        }
+    }
+}
+
+/// The ordinals of one row.
+struct Place {
+    samples: Range<u32>,
+    histograms: Range<u32>,
+    exemplars: Range<u32>,
+}
+
+impl Place {
+    /// In the order of [`Kind::ALL`].
+    fn ranges(&self) -> [Range<u32>; 3] {
+        [
+            self.samples.clone(),
+            self.histograms.clone(),
+            self.exemplars.clone(),
+        ]
+    }
+}
+
+/// The element with this ordinal.
+fn element_of(decoded: &Decoded, counts: Counts, kind: Kind, ordinal: u32) -> Element {
+    let ordinal = ordinal as usize;
+    let histograms_from = counts.samples as usize;
+    let exemplars_from = histograms_from + counts.histograms as usize;
+    match kind {
+        Kind::Sample => {
+            let row = decoded.samples[ordinal];
+            let start = decoded.starts.get(ordinal).copied().unwrap_or(0);
+            Element::Sample(Sample {
+                timestamp: row.timestamp,
+                bits: row.bits,
+                start,
+            })
+        }
+        Kind::Histogram => {
+            let row = decoded.histograms[ordinal - histograms_from];
+            Element::Histogram(Histogram {
+                message: decoded.bytes(row.place).into(),
+                timestamp: row.timestamp,
+                custom: row.custom,
+                start: row.start,
+            })
+        }
+        Kind::Exemplar => {
+            Element::Exemplar(decoded.exemplar(decoded.exemplars[ordinal - exemplars_from]))
+        }
+    }
+}
