@@ -5,6 +5,7 @@
 pub mod units;
 pub mod wire;
 
+pub mod cli;
 pub mod config;
 pub mod queue;
 

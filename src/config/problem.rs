@@ -2,15 +2,17 @@
 
 use std::fmt;
 
-/// Everything that is wrong, in the order in which it was found. Printed one problem a line.
+/// Everything that is wrong, by line. Printed one problem a line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigErrors(pub Vec<Problem>);
 
 /// One thing that is wrong: `FILE:LINE: KEY: VALUE: REASON`, without what is not known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problem {
-    /// The file and, where known, the line (from 1). Nothing for a flag.
-    pub place: Option<String>,
+    /// The file. Nothing for a flag.
+    pub file: Option<String>,
+    /// Line in the file, from 1, where known.
+    pub line: Option<u64>,
     /// Key as written in the file (`remote_write[0].queue_config.capacity`), or the flag.
     pub key: String,
     /// What was written there. Never a secret.
@@ -21,14 +23,16 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for part in [
-            self.place.as_deref(),
-            Some(&self.key),
-            self.value.as_deref(),
-        ] {
-            if let Some(part) = part.filter(|part| !part.is_empty()) {
-                write!(f, "{part}: ")?;
-            }
+        match (&self.file, self.line) {
+            (Some(file), Some(line)) => write!(f, "{file}:{line}: ")?,
+            (Some(file), None) => write!(f, "{file}: ")?,
+            (None, _) => {}
+        }
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        if let Some(value) = &self.value {
+            write!(f, "{value}: ")?;
         }
         f.write_str(&self.reason)
     }
@@ -47,3 +51,126 @@ impl fmt::Display for ConfigErrors {
 }
 
 impl std::error::Error for ConfigErrors {}
+
+/// Who said it: a key of the file with its line, or a flag.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Source {
+    /// `server.listen`, `remote_write[0].url` or `--listen`.
+    pub(super) key: String,
+    /// Only for a key of the file.
+    pub(super) line: Option<u64>,
+}
+
+impl Source {
+    pub(super) fn flag(flag: &str) -> Self {
+        Self {
+            key: flag.to_owned(),
+            line: None,
+        }
+    }
+
+    /// A key below this one, at a line of its own. Flags have nothing below them.
+    pub(super) fn below(&self, key: &str, line: Option<u64>) -> Self {
+        let key = match self.key.as_str() {
+            "" => key.to_owned(),
+            flag if flag.starts_with('-') => flag.to_owned(),
+            above => format!("{above}.{key}"),
+        };
+        Self { key, line }
+    }
+
+    fn is_flag(&self) -> bool {
+        self.key.starts_with('-')
+    }
+}
+
+/// A value, and who said it.
+#[derive(Clone, Debug)]
+pub(super) struct Located<T> {
+    pub(super) value: T,
+    pub(super) source: Source,
+}
+
+/// Collects problems while a configuration is read.
+pub(super) struct Problems {
+    file: Option<String>,
+    found: Vec<Problem>,
+}
+
+impl Problems {
+    /// `file` is how the operator named it.
+    pub(super) fn new(file: Option<String>) -> Self {
+        Self {
+            file,
+            found: Vec::new(),
+        }
+    }
+
+    /// A problem with a value that may be shown.
+    pub(super) fn refuse(
+        &mut self,
+        source: &Source,
+        value: impl fmt::Display,
+        reason: impl Into<String>,
+    ) {
+        let value = shorten(&value.to_string());
+        self.push(source, Some(value), reason.into());
+    }
+
+    /// A problem without a value: it is secret, missing, or says nothing.
+    pub(super) fn note(&mut self, source: &Source, reason: impl Into<String>) {
+        self.push(source, None, reason.into());
+    }
+
+    fn push(&mut self, source: &Source, value: Option<String>, reason: String) {
+        let file = if source.is_flag() {
+            None
+        } else {
+            self.file.clone()
+        };
+        let line = source.line;
+        self.found.push(Problem {
+            file,
+            line,
+            key: shorten(&source.key),
+            value,
+            reason,
+        });
+    }
+
+    /// Whether something at or below this key was refused already.
+    pub(super) fn about(&self, key: &str) -> bool {
+        self.found
+            .iter()
+            .any(|problem| problem.key.starts_with(key))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// Flags first, then the file from top to bottom.
+    pub(super) fn into_errors(mut self) -> ConfigErrors {
+        self.found
+            .sort_by_key(|problem| (problem.file.is_some(), problem.line));
+        ConfigErrors(self.found)
+    }
+}
+
+/// One line, of bearable length: a problem is a line of text.
+fn shorten(value: &str) -> String {
+    const MOST: usize = 120;
+    let mut shown: String = value
+        .chars()
+        .take(MOST)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
+    if value.chars().nth(MOST).is_some() {
+        shown.push('…');
+    }
+    if shown.is_empty() {
+        "\"\"".to_owned()
+    } else {
+        shown
+    }
+}
