@@ -20,15 +20,12 @@ pub(super) struct Judge {
 
 impl Judge {
     /// The given value, or the default; the default as well when what was given is out of range.
-    pub(super) fn range<T: PartialOrd + Display>(
+    pub(super) fn range<T: PartialOrd + Display + Copy>(
         &mut self,
         given: Option<&Located<T>>,
         default: T,
         range: RangeInclusive<T>,
-    ) -> T
-    where
-        T: Copy,
-    {
+    ) -> T {
         let Some(Located { value, source }) = given else {
             return default;
         };
@@ -63,7 +60,7 @@ impl Judge {
     }
 
     /// A key that Prometheus has, and that has one value only here.
-    pub(super) fn must_be<T: PartialEq + Display>(
+    pub(super) fn must_be<T: PartialEq + Display + Copy>(
         &mut self,
         given: Option<&Located<T>>,
         only: T,
@@ -263,7 +260,7 @@ pub(super) fn shown(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or(url)
 }
 
-/// Whether a path can be told apart from the directory it is in.
+/// What relative paths in a file start at.
 pub(super) fn directory_of(file: &Path) -> PathBuf {
     file.parent().map_or_else(PathBuf::new, Path::to_path_buf)
 }

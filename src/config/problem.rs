@@ -1,5 +1,6 @@
 //! What is wrong with a configuration, in the operator's words.
 
+use std::collections::HashSet;
 use std::fmt;
 
 /// Everything that is wrong, by line. Printed one problem a line.
@@ -7,7 +8,7 @@ use std::fmt;
 pub struct ConfigErrors(pub Vec<Problem>);
 
 /// One thing that is wrong: `FILE:LINE: KEY: VALUE: REASON`, without what is not known.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Problem {
     /// The file. Nothing for a flag.
     pub file: Option<String>,
@@ -73,14 +74,15 @@ impl Source {
     pub(super) fn below(&self, key: &str, line: Option<u64>) -> Self {
         let key = match self.key.as_str() {
             "" => key.to_owned(),
-            flag if flag.starts_with('-') => flag.to_owned(),
+            flag if self.is_flag() => flag.to_owned(),
             above => format!("{above}.{key}"),
         };
         Self { key, line }
     }
 
+    /// A key of the file can look like one, but has a line.
     fn is_flag(&self) -> bool {
-        self.key.starts_with('-')
+        self.line.is_none() && self.key.starts_with("--")
     }
 }
 
@@ -111,24 +113,30 @@ impl Problems {
         &mut self,
         source: &Source,
         value: impl fmt::Display,
-        reason: impl Into<String>,
+        reason: impl AsRef<str>,
     ) {
-        let value = shorten(&value.to_string());
-        self.push(source, Some(value), reason.into());
+        let value = Some(shorten(&value.to_string())).filter(|value| !value.is_empty());
+        let value = value.unwrap_or_else(|| "\"\"".to_owned());
+        self.push(source, Some(value), reason.as_ref());
     }
 
     /// A problem without a value: it is secret, missing, or says nothing.
-    pub(super) fn note(&mut self, source: &Source, reason: impl Into<String>) {
-        self.push(source, None, reason.into());
+    pub(super) fn note(&mut self, source: &Source, reason: impl AsRef<str>) {
+        self.push(source, None, reason.as_ref());
     }
 
-    fn push(&mut self, source: &Source, value: Option<String>, reason: String) {
+    fn push(&mut self, source: &Source, value: Option<String>, reason: &str) {
+        if self.is_full() {
+            return;
+        }
         let file = if source.is_flag() {
             None
         } else {
             self.file.clone()
         };
         let line = source.line;
+        // The YAML library's own words may take several lines.
+        let reason = reason.replace(|c: char| c.is_control(), " ");
         self.found.push(Problem {
             file,
             line,
@@ -136,6 +144,11 @@ impl Problems {
             value,
             reason,
         });
+    }
+
+    /// Whether there are so many that more would help nobody.
+    pub(super) fn is_full(&self) -> bool {
+        self.found.len() >= 1_000
     }
 
     /// Whether something at or below this key was refused already.
@@ -149,10 +162,12 @@ impl Problems {
         self.found.is_empty()
     }
 
-    /// Flags first, then the file from top to bottom.
+    /// Flags first, then the file from top to bottom; once each, though a flag is about all queues.
     pub(super) fn into_errors(mut self) -> ConfigErrors {
         self.found
             .sort_by_key(|problem| (problem.file.is_some(), problem.line));
+        let mut told = HashSet::new();
+        self.found.retain(|problem| told.insert(problem.clone()));
         ConfigErrors(self.found)
     }
 }
@@ -168,9 +183,5 @@ fn shorten(value: &str) -> String {
     if value.chars().nth(MOST).is_some() {
         shown.push('…');
     }
-    if shown.is_empty() {
-        "\"\"".to_owned()
-    } else {
-        shown
-    }
+    shown
 }

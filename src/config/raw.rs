@@ -84,7 +84,7 @@ pub(super) const SECTIONS: &[SectionDoc] = &[
 ];
 
 section! {
-    /// The top level.
+    /// What belongs to no section.
     RawConfig at "" {
         /// Sizes to start from: `testing`, `small`, `medium`, `large`, `xlarge`, `runai` or
         /// `prometheus`, see the table below. Sets `capacity`, `max_samples_per_send`,
@@ -115,7 +115,7 @@ section! {
 }
 
 section! {
-    /// Limits at the door. A request above one of them is refused whole, before memory is spent.
+    /// Limits at the door. What is above one of them is refused before memory is spent on it.
     RawServer at "server" {
         /// IP address and port.
         listen: SocketAddr = "127.0.0.1:9201", "--listen";

@@ -67,7 +67,7 @@ impl<'a> Section<'a> {
     /// Reports every key that nobody took.
     pub(super) fn finish(self, problems: &mut Problems) {
         for entry in self.entries {
-            if !self.known.contains(&entry.key.as_str()) {
+            if !self.known.contains(&entry.key.as_str()) && !problems.is_full() {
                 let source = self.source.below(&entry.key, Some(entry.line));
                 problems.note(&source, keys::unknown(self.about, &self.known, &entry.key));
             }
