@@ -9,6 +9,7 @@ pub mod log;
 pub mod model;
 pub mod wire;
 
+pub mod cli;
 pub mod config;
 pub mod queue;
 
