@@ -4,17 +4,33 @@
 //! lane [`grouping`] decides; [`dispatch`] cuts batches and books their verdicts. These are plain
 //! functions over [`state`]. Around them stand the effects: reader and sender.
 
+pub mod answer;
+pub mod autoscale;
 pub mod batch;
 pub mod client;
+mod connect;
 pub mod dispatch;
+pub mod failure;
 pub mod gate;
 pub mod grouping;
+pub mod handle;
+pub mod headers;
 pub mod journal;
 pub mod lanes;
 pub mod ledger;
+mod link;
 pub mod metadata;
 pub mod nodes;
+pub mod protocol;
+mod reader;
 pub mod records;
+mod retry_after;
+pub mod secrets;
+mod sender;
 pub mod state;
 pub mod table;
 pub mod take;
+mod target;
+pub mod tls;
+mod upload;
+pub mod verdict;

@@ -261,6 +261,10 @@ class ThanosQuery(Program, Queried):
 
 # --- the proxy, or none --------------------------------------------------------------
 
+# The metrics of Sluicegate that the scenarios look at.
+UNCONFIRMED = "sluicegate_unconfirmed_samples_total"
+FALLBACKS = "sluicegate_protocol_fallbacks_total"
+
 
 class Sluicegate(Program):
     """Between sender and receiver; `write_url` is where the sender sends to."""

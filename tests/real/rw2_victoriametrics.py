@@ -22,7 +22,7 @@ def scenario(folder):
     failed = sender.failed()
     sender.stop()
     proxy.wait_empty()
-    noticed = DIRECT or proxy.total("sluicegate_protocol_fallbacks_total")
+    noticed = DIRECT or proxy.total(programs.FALLBACKS)
     proxy.stop()
     sent, stored = read_stopped(sender.prometheus), stores.read_victoriametrics(receiver.url)
     counts = census(sent)

@@ -9,6 +9,7 @@ import copy
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -23,6 +24,11 @@ from stores import STALE_BITS, census, compare
 PASSED, FAILED, SKIPPED = 0, 1, 77
 
 
+def told_to_stop(*_):
+    """As an exception, so that what was started is ended."""
+    raise TimeoutError("the whole scenario took too long")
+
+
 class Different(Exception):
     """The receiver does not hold what the sender does."""
 
@@ -34,6 +40,7 @@ def main(scenario):
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
     started = time.monotonic()
+    signal.signal(signal.SIGTERM, told_to_stop)
     try:
         told = scenario(folder)
         status = PASSED
