@@ -1,13 +1,22 @@
 //! One queue per `remote_write` entry: from the log to one receiver.
 
-pub mod answer;
+mod answer;
 pub mod client;
 mod connect;
-pub mod failure;
-pub mod headers;
+mod failure;
+mod headers;
 mod link;
 mod retry_after;
-pub mod secrets;
+mod secrets;
 mod target;
-pub mod tls;
+mod tls;
 mod upload;
+
+#[cfg(test)]
+mod client_fault_tests;
+#[cfg(test)]
+mod client_fixture;
+#[cfg(test)]
+mod client_tests;
+#[cfg(test)]
+mod client_tls_tests;
