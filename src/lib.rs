@@ -5,6 +5,7 @@
 pub mod units;
 
 pub mod clock;
+pub mod metrics;
 pub mod log;
 pub mod model;
 pub mod wire;

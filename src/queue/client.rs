@@ -9,6 +9,7 @@
 //! * A kept connection that turns out to be closed costs one repetition, on a new connection.
 //! * Nothing is followed (redirects), discovered (`HTTP_PROXY`) or decompressed.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,8 +35,8 @@ use super::upload::{Progress, Upload};
 /// Below what load balancers allow by default (60 s and more), so that mostly we hang up first.
 const IDLE: Duration = Duration::from_secs(50);
 
-/// The response headers must fit, with room to spare: receivers send a few hundred bytes. Their
-/// number is limited too, to 100, by hyper.
+/// The response headers must about fit into this, with room to spare: receivers send a few hundred
+/// bytes. Their number is limited too, to 100, by hyper.
 const RESPONSE_HEAD_BYTES: usize = 64 * 1024;
 
 /// What it takes to reach one receiver.
@@ -81,7 +82,7 @@ impl EndpointOptions {
 }
 
 /// One request, as the encoder made it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Attempt {
     /// The compressed body.
     pub body: Bytes,
@@ -164,7 +165,10 @@ impl Client {
         let exchange = self.exchange(&headers, &attempt.body, &progress);
         let failure = match timeout(self.attempt_timeout, exchange).await {
             Ok(Ok(response)) => return Answer::Response(Response::read(response).await),
-            Ok(Err(error)) => Failure::explain(&error),
+            Ok(Err(error)) => {
+                // The outermost text is only "client error".
+                Failure::explain(error.source().unwrap_or(&error), &self.target.peer)
+            }
             Err(_) => self.too_late(&progress),
         };
         Answer::Failed(Failure {

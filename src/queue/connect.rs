@@ -56,7 +56,7 @@ enum Route {
 
 impl Connector {
     /// # Errors
-    /// When the TLS options cannot be met or an address is not allowed.
+    /// When the TLS options cannot be met, or the proxy's credentials cannot stand in a header.
     pub(super) fn new(
         options: &EndpointOptions,
         receiver: &Target,
@@ -108,7 +108,7 @@ impl Service<Uri> for Connector {
             Route::Plain(dial) => dial.poll_ready(cx),
             Route::Tls(https) => https
                 .poll_ready(cx)
-                .map_err(|error| Failure::explain(error.as_ref())),
+                .map_err(|error| self.words.refused(error.as_ref())),
         }
     }
 
@@ -237,7 +237,7 @@ impl Service<Uri> for Tcp {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         self.http
             .poll_ready(cx)
-            .map_err(|error| Failure::explain(&error))
+            .map_err(|error| Failure::unsent(FailureKind::Dns, describe(&error)))
     }
 
     fn call(&mut self, place: Uri) -> Self::Future {
@@ -247,7 +247,7 @@ impl Service<Uri> for Tcp {
             let host = place.authority().map_or("", |authority| authority.as_str());
             let failed = |kind, why: String| Failure::unsent(kind, format!("{host}: {why}"));
             let stream = connecting.await.map_err(|error| {
-                let dns = causes(&error).any(|cause| cause.is::<Unresolved>());
+                let dns = causes(&error).any(<dyn Error>::is::<Unresolved>);
                 let kind = if dns {
                     FailureKind::Dns
                 } else {

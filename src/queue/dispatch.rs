@@ -105,6 +105,7 @@ impl QueueState {
             lanes: cut.lanes,
             status,
             attempts: 0,
+            maybe_stored: false,
         };
         self.flights.insert(id, flight);
         batch
@@ -146,6 +147,17 @@ impl QueueState {
         wait
     }
 
+    /// An attempt brought no answer, although all of it may have arrived.
+    pub(super) fn may_be_stored(&mut self, id: BatchId) {
+        if let Some(flight) = self.flights.get_mut(&id) {
+            flight.maybe_stored = true;
+        }
+    }
+
+    pub(super) fn is_maybe_stored(&self, id: BatchId) -> bool {
+        self.flights.get(&id).is_some_and(|flight| flight.maybe_stored || flight.batch.maybe_stored)
+    }
+
     /// The same batch goes out again at once, in another protocol; it keeps its permit.
     pub fn resent(&mut self, id: BatchId) {
         if let Some(flight) = self.flights.get_mut(&id) {
@@ -163,6 +175,7 @@ impl QueueState {
             flight.batch.counts,
             "an outcome accounts for all"
         );
+        self.encoded.remove(&id);
         self.journal.done(id, outcome);
         self.sending -= 1;
         self.gate.succeeded(self.sending);

@@ -47,14 +47,14 @@ impl Failure {
     }
 
     /// The kind and words for an error of the HTTP client. `sent` is the caller's to fill in.
-    pub(super) fn explain(error: &(dyn Error + 'static)) -> Self {
+    pub(super) fn explain(error: &(dyn Error + 'static), peer: &str) -> Self {
         if let Some(known) = causes(error).find_map(|cause| cause.downcast_ref::<Self>()) {
             return known.clone();
         }
         let kind = causes(error)
             .find_map(kind_of)
             .unwrap_or(FailureKind::Other);
-        Self::unsent(kind, describe(error))
+        Self::unsent(kind, format!("{peer}: {}", describe(error)))
     }
 }
 

@@ -198,3 +198,34 @@ fn sensitive(value: &str) -> Result<HeaderValue, String> {
     value.set_sensitive(true);
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::client_fixture::attempt;
+    use crate::queue::secrets::Secret;
+
+    #[test]
+    fn what_may_be_a_credential_is_never_printed() {
+        let key = (
+            "x-api-key".parse().unwrap(),
+            HeaderValue::from_static("api-secret"),
+        );
+        let auth = Auth::Bearer(SecretSource::Inline(Secret::new("bearer-secret")));
+        let mut headers = Headers::new("test/1", &[key], &auth).unwrap();
+        headers.authorize_proxy(basic("me", "proxy-secret").unwrap());
+        let headers = headers.of(&attempt("x"), Instant::now()).unwrap();
+        assert_eq!(headers[AUTHORIZATION], "Bearer bearer-secret");
+        let shown = format!("{headers:?} {auth:?}");
+        assert!(!shown.contains("secret\""), "{shown}");
+        assert_eq!(shown.matches("Sensitive").count(), 3, "{shown}");
+    }
+
+    #[test]
+    fn a_secret_that_no_header_can_hold_is_an_error_without_its_text() {
+        let auth = Auth::Bearer(SecretSource::Inline(Secret::new("two\nlines")));
+        let headers = Headers::new("test/1", &[], &auth).unwrap();
+        let error = headers.of(&attempt("x"), Instant::now()).unwrap_err();
+        assert!(!error.contains("two"), "{error}");
+    }
+}

@@ -17,8 +17,8 @@ use tokio::time::Instant;
 
 /// Connections live four to five minutes, so that a receiver that moved (DNS), or a load balancer
 /// with new members, is noticed. Spread out, or all shards would reconnect in the same second.
-const OLDEST: Duration = Duration::from_secs(300);
-const SPREAD_MS: u64 = 60_000;
+const LIFE: Duration = Duration::from_secs(240);
+const LIFE_SPREAD_MS: u64 = 60_000;
 
 /// A plain or encrypted stream to the receiver.
 pub(super) type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
@@ -35,9 +35,9 @@ pub(super) struct Link {
 
 impl Link {
     fn new() -> Self {
-        let spread = Duration::from_millis(fastrand::u64(..SPREAD_MS));
+        let spread = Duration::from_millis(fastrand::u64(..LIFE_SPREAD_MS));
         Self {
-            retire_at: Instant::now() + (OLDEST - spread),
+            retire_at: Instant::now() + LIFE + spread,
             answered: AtomicBool::new(false),
             silent: AtomicBool::new(false),
         }

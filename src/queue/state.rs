@@ -19,6 +19,7 @@ use super::ledger::{Books, DropReason, Ledger, Pending};
 use super::metadata::MetadataCache;
 use super::nodes::Nodes;
 use super::records::Records;
+use super::sender::EncodedBatches;
 use super::table::SeriesTable;
 use crate::log::{Log, QueueIndex, Record, Seq, Tenant};
 use crate::model::counts::Counts;
@@ -75,6 +76,8 @@ pub(super) struct Flight {
     pub(super) lanes: Vec<LaneRef>,
     pub(super) status: Status,
     pub(super) attempts: u32,
+    /// An attempt without an answer may have stored it.
+    pub(super) maybe_stored: bool,
 }
 
 /// Where a batch is.
@@ -178,6 +181,8 @@ pub struct QueueState {
     memory_check: u32,
     memory_full: bool,
     pub(super) batch_bytes: usize,
+    /// Bodies of batches in flight.
+    pub(super) encoded: EncodedBatches,
 }
 
 impl QueueState {
@@ -213,6 +218,7 @@ impl QueueState {
             memory_check: 0,
             memory_full: false,
             batch_bytes: 0,
+            encoded: EncodedBatches::default(),
             options,
         }
     }
@@ -438,6 +444,20 @@ impl QueueState {
             .iter()
             .for_each(|ordinal| tracked.taken.remove(*ordinal, ordinal + 1));
         tracked.withheld = true;
+    }
+
+    /// The slot of a record that is not settled whole.
+    pub(super) fn slot_of(&self, seq: Seq) -> Option<u32> {
+        self.records.slot(seq)
+    }
+
+    pub(super) fn is_withheld(&self, slot: u32) -> bool {
+        self.records.get(slot).withheld
+    }
+
+    /// The lead goes on past a record that was withdrawn while it was being decoded.
+    pub(super) fn pass_by(&mut self, seq: Seq) {
+        self.lead = self.lead.max(seq.next());
     }
 
     /// The sender of a withdrawn record is back: what is unsettled of it is queued again.

@@ -40,6 +40,10 @@ pub(super) struct Upload {
 
 impl Upload {
     pub(super) fn new(body: Bytes, progress: Arc<Progress>) -> Self {
+        if body.is_empty() {
+            // It will not be asked for a piece.
+            progress.finished.store(true, Ordering::Release);
+        }
         Self {
             left: body,
             progress,

@@ -7,7 +7,7 @@ import time
 import programs
 import stores
 import wire
-from scenario import compare, insist, insist_comparison_can_fail, main
+from scenario import insist, insist_comparison_can_fail, main
 
 VALUES = {
     "stale_marker": wire.STALE_BITS,
@@ -38,7 +38,7 @@ def scenario(folder):
     for labels in sent:
         if dict(labels)["kind"] == "negative_zero":
             restore_negative_zero(receiver, stored[labels])
-    insist(compare(sent, stored), "storage")
+    insist(stores.compare(sent, stored), "storage")
     insist_comparison_can_fail(sent, stored)
     return f"{len(series)} floats"
 

@@ -42,7 +42,7 @@ def find_sluicegate():
     for path in [named] if named else built:
         if os.access(path, os.X_OK):
             return path
-    raise Missing("sluicegate is not built")
+    raise RuntimeError("sluicegate is not built")  # not a skip: nothing would be tested
 
 
 def free_port():

@@ -30,6 +30,7 @@ for name in ${*:-$ALL}; do
     case $? in
         0) verdict=PASS passed=$((passed + 1)) ;;
         77) verdict=SKIP skipped=$((skipped + 1)) ;;
+        124 | 137) verdict=FAIL told="no end in 180 s; $told" failed=$((failed + 1)) ;;
         *) verdict=FAIL failed=$((failed + 1)) ;;
     esac
     echo "$verdict $name: $told"

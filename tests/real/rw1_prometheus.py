@@ -6,8 +6,6 @@ import programs
 import stores
 from scenario import (
     Sender,
-    census,
-    compare,
     compare_entries,
     insist,
     insist_comparison_can_fail,
@@ -42,12 +40,12 @@ def scenario(folder):
     receiver.stop()
     sent = with_stale_histograms_of_one_kind(read_stopped(sender.prometheus))
     stored = with_stale_histograms_of_one_kind(read_stopped(receiver))
-    insist(compare(sent, stored), "storage")
+    insist(stores.compare(sent, stored), "storage")
     exemplars = with_external_labels(stores.read_exemplars(sender.prometheus.url))
     compare_entries(exemplars, stores.read_exemplars(receiver.url), "exemplars")
     if proxy_status != 0:
         raise RuntimeError(f"sluicegate exited with {proxy_status}")
-    counts = census(sent)
+    counts = stores.census(sent)
     insist_holds(counts, "stale markers", "NaNs", "infinities", "subnormals")
     insist_comparison_can_fail(sent, stored)
     found = sum(map(len, exemplars.values()))

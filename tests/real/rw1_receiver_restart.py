@@ -4,7 +4,7 @@ delay, and nothing is lost."""
 
 import programs
 import stores
-from scenario import SCRAPES, Sender, census, compare, insist, insist_comparison_can_fail, insist_holds, main, read_stopped, summary
+from scenario import SCRAPES, Sender, insist, insist_comparison_can_fail, insist_holds, main, read_stopped, summary
 
 
 def scenario(folder):
@@ -26,10 +26,10 @@ def scenario(folder):
     proxy.stop()
     receiver.stop()
     sent, stored = read_stopped(sender.prometheus), read_stopped(receiver)
-    insist(compare(sent, stored), "storage")
+    insist(stores.compare(sent, stored), "storage")
     if failed:
         raise RuntimeError(f"the sender gave up {failed:.0f} samples")
-    counts = census(sent)
+    counts = stores.census(sent)
     insist_holds(counts, "stale markers")
     insist_comparison_can_fail(sent, stored)
     return f"{summary(counts)}; the receiver was away for half of the run"

@@ -14,8 +14,6 @@ import wire
 from programs import DIRECT, total, wait_until
 from scenario import (
     Sender,
-    census,
-    compare,
     insist,
     insist_comparison_can_fail,
     insist_holds,
@@ -43,11 +41,11 @@ def scenario(folder):
     proxy.stop()
     receive.stop()
     stored = read_tenant(folder, receive, TENANT)
-    insist(compare(sent, stored), "storage")
+    insist(stores.compare(sent, stored), "storage")
     insist_good_part(read_tenant(folder, receive, OTHER_TENANT))
     if verdict_wrong:
         raise RuntimeError(verdict_wrong)
-    counts = census(sent)
+    counts = stores.census(sent)
     insist_holds(counts, "stale markers", "NaNs", "infinities")
     insist_comparison_can_fail(sent, stored)
     return f"{summary(counts)}; one 409, its good part stored"

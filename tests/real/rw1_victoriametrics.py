@@ -4,7 +4,7 @@ all that VictoriaMetrics keeps of a float."""
 
 import programs
 import stores
-from scenario import Sender, census, insist, insist_comparison_can_fail, insist_holds, main, read_stopped, summary
+from scenario import Sender, insist, insist_comparison_can_fail, insist_holds, main, read_stopped, summary
 
 
 def scenario(folder):
@@ -19,7 +19,7 @@ def scenario(folder):
     proxy.stop()
     sent, stored = read_stopped(sender.prometheus), stores.read_victoriametrics(receiver.url)
     insist(stores.compare_with_victoriametrics(sent, stored), "storage")
-    counts = census(sent)
+    counts = stores.census(sent)
     insist_holds(counts, "stale markers", "NaNs", "infinities")
     insist_comparison_can_fail(sent, stored, stores.compare_with_victoriametrics)
     return summary(counts)

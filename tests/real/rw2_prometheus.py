@@ -11,8 +11,6 @@ import wire
 from programs import DIRECT
 from scenario import (
     Sender,
-    census,
-    compare,
     compare_entries,
     insist,
     insist_comparison_can_fail,
@@ -52,7 +50,7 @@ def scenario(folder):
     receiver.stop()
     sent, stored = read_stopped(sender.prometheus), read_stopped(receiver)
     expected, zeros = with_start_zeros(sent, with_external_labels(head_log.read_starts(sender.prometheus.data)))
-    insist(compare(expected, stored), "storage")
+    insist(stores.compare(expected, stored), "storage")
     metadata = with_external_labels(head_log.read_metadata(sender.prometheus.data))
     compare_entries(metadata, head_log.read_metadata(receiver.data), "metadata")
     exemplars = with_external_labels(stores.read_exemplars(sender.prometheus.url))
@@ -66,7 +64,7 @@ def scenario(folder):
         compare_entries(exemplars, stored_exemplars, "exemplars")
         if failed:
             raise RuntimeError(f"the sender counts {failed:.0f} as failed")
-    counts = census(sent)
+    counts = stores.census(sent)
     insist_holds(
         counts, "stale markers", "NaNs", "float histograms", "gauge histograms", "custom-bucket histograms", "stale histograms"
     )

@@ -5,7 +5,7 @@ must notice, and deliver all of it as 1.0."""
 import programs
 import stores
 from programs import DIRECT
-from scenario import Sender, census, insist, insist_comparison_can_fail, insist_holds, main, read_stopped, summary
+from scenario import Sender, insist, insist_comparison_can_fail, insist_holds, main, read_stopped, summary
 
 
 def scenario(folder):
@@ -25,7 +25,7 @@ def scenario(folder):
     noticed = DIRECT or proxy.total(programs.FALLBACKS)
     proxy.stop()
     sent, stored = read_stopped(sender.prometheus), stores.read_victoriametrics(receiver.url)
-    counts = census(sent)
+    counts = stores.census(sent)
     if DIRECT:
         return insist_silence(counts, stored, failed)
     insist(stores.compare_with_victoriametrics(sent, stored), "storage")

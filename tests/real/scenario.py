@@ -19,7 +19,7 @@ import programs
 import stores
 from exporter import Exporter
 from programs import Missing, total, wait_until
-from stores import STALE_BITS, census, compare
+from stores import STALE_BITS, compare
 
 PASSED, FAILED, SKIPPED = 0, 1, 77
 

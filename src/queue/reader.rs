@@ -1,0 +1,115 @@
+//! From the log to the lanes: fetches records, decodes them where it must, and lets
+//! [`super::take`] decide.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::handle::Queue;
+use super::ledger::DropReason;
+use super::take::{Plan, Role};
+use crate::clock::Instant;
+use crate::log::{Fetched, Seq};
+use crate::wire;
+use crate::wire::decoded::Decoded;
+
+/// Bodies above this are decoded on a thread that may block.
+const LARGE_BODY: usize = 256 << 10;
+
+/// Reads until `cancel`.
+pub(super) async fn read(queue: Arc<Queue>, cancel: CancellationToken) {
+    while !cancel.is_cancelled() {
+        let (plan, generation) = {
+            let mut state = queue.lock();
+            (state.plan(Instant::now()), state.generation())
+        };
+        match plan {
+            Plan::Wait => tokio::select! {
+                () = queue.read_changed.notified() => {}
+                () = cancel.cancelled() => return,
+            },
+            Plan::Resume => {
+                queue.lock().resume(Instant::now(), &*queue.log);
+                queue.dispatch_changed.notify_one();
+            }
+            Plan::Lead(seq) => match queue.log.fetch(queue.index, seq) {
+                Some(fetched) => feed(&queue, Role::Lead, fetched, generation).await,
+                None => tokio::select! {
+                    () = queue.log.appended(seq) => {}
+                    () = queue.read_changed.notified() => {}
+                    () = cancel.cancelled() => return,
+                },
+            },
+            Plan::Laggard(seq) => again(&queue, Role::Laggard, seq, generation).await,
+            Plan::Requeue(seq) => again(&queue, Role::Requeue, seq, generation).await,
+        }
+        // Reading a backlog never waits by itself: others want the core too.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Reads a record a second time.
+async fn again(queue: &Arc<Queue>, role: Role, seq: Seq, generation: u64) {
+    match queue.log.fetch(queue.index, seq).filter(|fetched| fetched.record.seq == seq) {
+        Some(fetched) => feed(queue, role, fetched, generation).await,
+        None => queue.lock().gone(seq, DropReason::LogFull, &*queue.log),
+    }
+}
+
+async fn feed(queue: &Arc<Queue>, role: Role, fetched: Fetched, generation: u64) {
+    let record = Arc::clone(&fetched.record);
+    let slot = {
+        let mut state = queue.lock();
+        if state.generation() != generation {
+            return;
+        }
+        match role {
+            Role::Lead => state.enter(&record, &*queue.log),
+            Role::Laggard | Role::Requeue => state.slot_of(record.seq),
+        }
+    };
+    let Some(slot) = slot else { return };
+    let Some(decoded) = decoded_of(queue, role, fetched).await else {
+        queue.lock().gone(record.seq, DropReason::Unreadable, &*queue.log);
+        return;
+    };
+    let mut state = queue.lock();
+    // While this task decoded, the state may have been rewound, or the record settled or withdrawn.
+    if state.generation() != generation || state.slot_of(record.seq) != Some(slot) {
+        return;
+    }
+    if state.is_withheld(slot) {
+        state.pass_by(record.seq);
+        return;
+    }
+    state.take(role, slot, &decoded, Instant::now(), &*queue.log);
+    drop(state);
+    queue.dispatch_changed.notify_one();
+}
+
+/// The decoded form: from memory while it is there, else from the bytes.
+async fn decoded_of(queue: &Arc<Queue>, role: Role, fetched: Fetched) -> Option<Arc<Decoded>> {
+    if let Some(decoded) = fetched.decoded {
+        return Some(decoded);
+    }
+    queue.lock().decoded_again(role);
+    let record = fetched.record;
+    let (limits, key) = (queue.walk.clone(), record.body.len());
+    let decode = move || {
+        let (size, walk) = (limits.size, &limits.walk);
+        wire::decode(&record.body, record.encoding, record.protocol, size, walk, &limits.key)
+    };
+    let decoded = if key > LARGE_BODY {
+        tokio::task::spawn_blocking(decode).await.ok()?
+    } else {
+        decode()
+    };
+    match decoded {
+        Ok(decoded) => Some(Arc::new(decoded)),
+        Err(error) => {
+            // Ingest has decoded these very bytes before it let them in.
+            tracing::error!(queue = queue.name(), %error, "a record of the log could not be read");
+            None
+        }
+    }
+}

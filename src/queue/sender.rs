@@ -1,0 +1,255 @@
+//! One permit: take the next batch, encode it, send it, judge the answer, settle.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::answer::Answer;
+use super::batch::{Batch, BatchId, Outcome};
+use super::client::Attempt;
+use super::dispatch::Next;
+use super::handle::{Endpoint, Queue};
+use super::ledger::DropReason;
+use super::protocol::Known;
+use super::verdict::{Sent, Verdict, judge};
+use crate::clock::Instant;
+use crate::log::Tenant;
+use crate::model::counts::Counts;
+use crate::wire::compression::{Encoding, encode_snappy};
+use crate::wire::decoded::Protocol;
+use crate::wire::encode::{Encoder, Lost};
+use crate::wire::negotiate::{CONTENT_TYPE_V1, CONTENT_TYPE_V2};
+
+/// zstd's level towards VictoriaMetrics: the sweet spot between bytes and time.
+const ZSTD_LEVEL: i32 = 1;
+
+/// A batch as it goes over the wire; kept until its verdict, so that a retry is byte-identical.
+#[derive(Debug)]
+pub struct Encoded {
+    protocol: Protocol,
+    encoding: Encoding,
+    body: Bytes,
+    lost: Lost,
+}
+
+/// Scratch for encoding: one for each core, not for each shard.
+pub struct Encoders {
+    scratch: Mutex<Vec<Scratch>>,
+    permits: Semaphore,
+}
+
+struct Scratch {
+    encoder: Encoder,
+    snappy: snap::raw::Encoder,
+    message: Vec<u8>,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        let snappy = snap::raw::Encoder::new();
+        Self { encoder: Encoder::default(), snappy, message: Vec::new() }
+    }
+}
+
+impl Encoders {
+    /// Scratch for `workers` at a time.
+    pub fn new(workers: usize) -> Self {
+        Self { scratch: Mutex::new(Vec::new()), permits: Semaphore::new(workers.max(1)) }
+    }
+
+    /// Lends scratch to `work`, when it is its turn.
+    async fn with<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> T {
+        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
+        let lock = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scratch = lock().pop().unwrap_or_else(Scratch::new);
+        let result = work(&mut scratch);
+        lock().push(scratch);
+        result
+    }
+}
+
+/// Sends what is due, until `cancel`.
+pub(super) async fn dispatch(queue: Arc<Queue>, cancel: CancellationToken) {
+    let attempts = TaskTracker::new();
+    loop {
+        let next = queue.lock().next_send(Instant::now());
+        match next {
+            Next::Send(batch, attempt) => {
+                let queue = Arc::clone(&queue);
+                attempts.spawn(deliver(queue, batch, attempt));
+                // The lanes have room again.
+                continue;
+            }
+            Next::Wait(until) => {
+                tokio::select! {
+                    () = queue.dispatch_changed.notified() => {}
+                    () = sleep_until(until) => {}
+                    () = cancel.cancelled() => break,
+                }
+            }
+        }
+    }
+    attempts.close();
+}
+
+async fn sleep_until(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// One attempt, and what follows from it.
+async fn deliver(queue: Arc<Queue>, batch: Arc<Batch>, number: u32) {
+    queue.read_changed.notify_one();
+    let mut number = number;
+    let kept = queue.lock().encoded(batch.id);
+    let mut encoded = match kept {
+        Some(encoded) => encoded,
+        None => {
+            let now = Instant::now();
+            let protocol = queue.choice().choose(batch.came_as_v2, now);
+            encode(&queue, &batch, protocol).await
+        }
+    };
+    loop {
+        let sent_counts = batch.counts - encoded.lost.unrepresentable;
+        if sent_counts.is_zero() {
+            return settle(&queue, &batch, &encoded, Outcome::default());
+        }
+        let Endpoint::Http(client) = &queue.endpoint else {
+            queue.count_bytes(encoded.body.len());
+            let dropped = vec![(DropReason::Discarded, sent_counts)];
+            let outcome = Outcome { dropped, ..Outcome::default() };
+            return settle(&queue, &batch, &encoded, outcome);
+        };
+        let began = Instant::now();
+        let answer = client.post(&attempt_of(&encoded, &batch.tenant, number)).await;
+        queue.attempted(&answer, encoded.body.len(), began.elapsed());
+        match verdict_of(&queue, &batch, &encoded, sent_counts, &answer) {
+            Verdict::Settled(outcome) => return settle(&queue, &batch, &encoded, outcome),
+            Verdict::Again(again, why) => {
+                queue.report(&why);
+                let wait =
+                    queue.lock().again(batch.id, again, fastrand::f64(), Instant::now());
+                tracing::debug!(queue = queue.name(), batch = batch.id.0, ?wait, %why, "again");
+                queue.dispatch_changed.notify_one();
+                return;
+            }
+            Verdict::AsV1(why) => {
+                queue.report(&why);
+                queue.lock().resent(batch.id);
+                encoded = encode(&queue, &batch, Protocol::V1).await;
+                number += 1;
+            }
+        }
+    }
+}
+
+/// Judges, and remembers what the answer showed about the receiver's protocol.
+fn verdict_of(
+    queue: &Queue,
+    batch: &Batch,
+    encoded: &Encoded,
+    counts: Counts,
+    answer: &Answer,
+) -> Verdict {
+    let maybe_stored = {
+        let mut state = queue.lock();
+        if matches!(answer, Answer::Failed(failure) if failure.sent) {
+            state.may_be_stored(batch.id);
+        }
+        state.is_maybe_stored(batch.id)
+    };
+    let mut choice = queue.choice();
+    let sent = Sent {
+        protocol: encoded.protocol,
+        counts,
+        maybe_stored,
+        v2_proved: choice.known() == Known::Proved,
+        v2_fixed: choice.v2_fixed(),
+    };
+    let verdict = judge(answer, &sent);
+    if encoded.protocol == Protocol::V2 {
+        match &verdict {
+            Verdict::AsV1(why) => {
+                if choice.disproved(Instant::now()) {
+                    let queue = queue.name();
+                    tracing::warn!(queue, %why, "the receiver does not know remote write 2.0: 1.0 for 24 h");
+                }
+            }
+            Verdict::Settled(_) if has_written(answer) => choice.proved(),
+            _ => choice.undecided(),
+        }
+    }
+    verdict
+}
+
+fn has_written(answer: &Answer) -> bool {
+    match answer {
+        Answer::Response(response) => {
+            let written = response.written;
+            written.samples.or(written.histograms).or(written.exemplars).is_some()
+        }
+        Answer::Failed(_) => false,
+    }
+}
+
+fn attempt_of(encoded: &Encoded, tenant: &Tenant, number: u32) -> Attempt {
+    let (content_type, version) = match encoded.protocol {
+        Protocol::V1 => (CONTENT_TYPE_V1, "0.1.0"),
+        Protocol::V2 => (CONTENT_TYPE_V2, "2.0.0"),
+    };
+    let (content_encoding, version_header) = match encoded.encoding {
+        Encoding::Snappy => ("snappy", ("X-Prometheus-Remote-Write-Version", version)),
+        Encoding::Zstd => ("zstd", ("X-VictoriaMetrics-Remote-Write-Version", "1")),
+    };
+    let header = |(name, value): &(String, String)| Some((name.parse().ok()?, value.parse().ok()?));
+    let tenant = tenant.0.iter().filter_map(header).collect();
+    let body = encoded.body.clone();
+    Attempt { body, content_type, content_encoding, version_header, tenant, number }
+}
+
+async fn encode(queue: &Queue, batch: &Batch, protocol: Protocol) -> Arc<Encoded> {
+    let metadata = queue.lock().metadata_of(&batch.tenant);
+    let encoding = if protocol == Protocol::V1 { queue.compression } else { Encoding::Snappy };
+    let encoded = queue
+        .encoders
+        .with(|scratch| {
+            scratch.message.clear();
+            let message = &mut scratch.message;
+            let lost = scratch.encoder.encode(protocol, &batch.content, &metadata, message);
+            let body = match encoding {
+                Encoding::Snappy => encode_snappy(&mut scratch.snappy, message),
+                Encoding::Zstd => zstd::bulk::compress(message, ZSTD_LEVEL)
+                    .expect("compressing into memory cannot fail"),
+            };
+            Arc::new(Encoded { protocol, encoding, body: body.into(), lost })
+        })
+        .await;
+    queue.lock().keep_encoded(batch.id, Arc::clone(&encoded));
+    encoded
+}
+
+/// Books a batch: the receiver's part, and what the message could not carry.
+fn settle(queue: &Queue, batch: &Batch, encoded: &Encoded, mut outcome: Outcome) {
+    let unrepresentable = encoded.lost.unrepresentable;
+    if !unrepresentable.is_zero() {
+        outcome.dropped.push((DropReason::Unrepresentable, unrepresentable));
+    }
+    outcome.degraded = encoded.lost.degraded;
+    if let Some(refusal) = &outcome.refusal {
+        queue.report(refusal);
+        queue.warn_refused(refusal, &outcome);
+    }
+    let now = Instant::now();
+    queue.lock().settle(batch.id, &outcome, now, &*queue.log);
+    queue.dispatch_changed.notify_one();
+    queue.read_changed.notify_one();
+}
+
+/// Number of a batch, for the state's bookkeeping of encoded bodies.
+pub(super) type EncodedBatches = std::collections::HashMap<BatchId, Arc<Encoded>>;
