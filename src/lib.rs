@@ -2,16 +2,21 @@
 //!
 //! Modules stand in the order in which data flows.
 
-pub mod units;
-
-pub mod clock;
-pub mod metrics;
-pub mod log;
-pub mod model;
-pub mod wire;
-
+pub mod app;
 pub mod cli;
 pub mod config;
-pub mod queue;
 
+pub mod clock;
+pub mod logging;
+pub mod metrics;
+pub mod status;
+pub mod units;
+
+pub mod ingest;
+pub mod log;
+pub mod model;
+pub mod queue;
+pub mod wire;
+
+pub mod admin;
 pub mod bench;

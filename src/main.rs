@@ -1,2 +1,102 @@
-//! The `sluicegate` binary.
-fn main() {}
+//! The `sluicegate` binary: command line in, exit code out.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use sluicegate::app::App;
+use sluicegate::cli::{Cli, Command, RunArgs, exit};
+use sluicegate::config;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = match Cli::read(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match cli.command {
+        Command::Run(args) => run(&args),
+        Command::Check(args) => match args.run(&mut std::io::stdout()) {
+            Ok(code) => ExitCode::from(code),
+            Err(_) => ExitCode::from(exit::FAILED),
+        },
+    }
+}
+
+fn run(args: &RunArgs) -> ExitCode {
+    let loaded = match config::load(args) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            say(&mut std::io::stderr(), &problems.to_string());
+            return ExitCode::from(exit::CONFIG);
+        }
+    };
+    sluicegate::logging::start(&loaded.config.log);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "cannot start");
+            return ExitCode::from(exit::FAILED);
+        }
+    };
+    match runtime.block_on(serve(&loaded.config)) {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!(%error, "cannot start");
+            ExitCode::from(exit::FAILED)
+        }
+    }
+}
+
+async fn serve(config: &config::Config) -> Result<ExitCode, String> {
+    // Signals first: one that comes while we start must not kill us without a drain.
+    let listen = |kind| signal(kind).map_err(|error| error.to_string());
+    let (mut terminate, mut interrupt) = (
+        listen(SignalKind::terminate())?,
+        listen(SignalKind::interrupt())?,
+    );
+    let app = App::build(config).await?;
+    let address = |addr: std::io::Result<std::net::SocketAddr>| addr.map_err(|e| e.to_string());
+    let (data, admin) = (address(app.data_addr())?, address(app.admin_addr())?);
+    say(
+        &mut std::io::stdout(),
+        &format!("sluicegate ready data={data} admin={admin}"),
+    );
+    let (first, stopped) = (tokio::sync::Notify::new(), tokio::sync::Notify::new());
+    let running = async {
+        let done = app.run(first.notified()).await;
+        stopped.notify_one();
+        done
+    };
+    let signals = async {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        first.notify_one();
+        // A second signal means: now.
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    };
+    tokio::select! {
+        _ = running => Ok(ExitCode::from(exit::OK)),
+        () = signals => {
+            tracing::warn!("second signal: stopping at once");
+            Ok(ExitCode::from(exit::FAILED))
+        }
+    }
+}
+
+/// Prints a line; a closed pipe is no reason to stop.
+fn say(to: &mut dyn Write, line: &str) {
+    if writeln!(to, "{}", line.trim_end())
+        .and_then(|()| to.flush())
+        .is_err()
+    {
+        tracing::debug!("nobody reads what is printed");
+    }
+}

@@ -5,7 +5,9 @@
 //! handles made once.
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
 
 /// What a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,8 +109,9 @@ catalogue! {
 }
 
 /// Buckets of both histograms: Prometheus' defaults and the longer ones its remote storage adds.
-const BUCKETS: [f64; 15] =
-    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 120.0, 300.0];
+const BUCKETS: [f64; 15] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 120.0, 300.0,
+];
 
 const METADATA: Metadata<'static> = Metadata::new("sluicegate", Level::INFO, None);
 
@@ -128,7 +131,10 @@ impl Registry {
     /// A registry that describes the whole catalogue.
     pub fn new() -> Self {
         let mut builder = PrometheusBuilder::new();
-        for def in CATALOGUE.iter().filter(|def| def.kind == MetricKind::Histogram) {
+        for def in CATALOGUE
+            .iter()
+            .filter(|def| def.kind == MetricKind::Histogram)
+        {
             let matcher = Matcher::Full(def.name.to_owned());
             builder = builder
                 .set_buckets_for_metric(matcher, &BUCKETS)
@@ -150,10 +156,16 @@ impl Registry {
 
     fn key(def: &Def, kind: MetricKind, values: &[&str]) -> Key {
         assert_eq!(def.kind, kind, "{} is used as what it is", def.name);
-        assert_eq!(def.labels.len(), values.len(), "{} has all its labels", def.name);
+        assert_eq!(
+            def.labels.len(),
+            values.len(),
+            "{} has all its labels",
+            def.name
+        );
         let labels = def.labels.iter().zip(values);
-        let labels: Vec<_> =
-            labels.map(|(name, value)| Label::new(*name, (*value).to_owned())).collect();
+        let labels: Vec<_> = labels
+            .map(|(name, value)| Label::new(*name, (*value).to_owned()))
+            .collect();
         Key::from_parts(def.name, labels)
     }
 
@@ -165,7 +177,8 @@ impl Registry {
 
     /// A handle of a gauge.
     pub fn gauge(&self, def: &Def, values: &[&str]) -> Gauge {
-        self.recorder.register_gauge(&Self::key(def, MetricKind::Gauge, values), &METADATA)
+        self.recorder
+            .register_gauge(&Self::key(def, MetricKind::Gauge, values), &METADATA)
     }
 
     /// A handle of a histogram.
@@ -205,8 +218,17 @@ pub fn render_docs() -> String {
     );
     for def in CATALOGUE {
         let kind = format!("{:?}", def.kind).to_lowercase();
-        let labels: Vec<_> = def.labels.iter().map(|label| format!("`{label}`")).collect();
-        text += &format!("| `{}` | {kind} | {} | {} |\n", def.name, labels.join(", "), def.help);
+        let labels: Vec<_> = def
+            .labels
+            .iter()
+            .map(|label| format!("`{label}`"))
+            .collect();
+        text += &format!(
+            "| `{}` | {kind} | {} | {} |\n",
+            def.name,
+            labels.join(", "),
+            def.help
+        );
     }
     text
 }
@@ -223,7 +245,10 @@ mod tests {
             std::fs::write(&path, &fresh).unwrap();
         }
         let current = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(current == fresh, "docs/metrics.md is stale: run again with SLUICEGATE_BLESS=1");
+        assert!(
+            current == fresh,
+            "docs/metrics.md is stale: run again with SLUICEGATE_BLESS=1"
+        );
     }
 
     #[test]

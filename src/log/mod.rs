@@ -168,3 +168,15 @@ pub trait Log: Send + Sync {
     /// Waits until a record at or after `seq` is there.
     fn appended(&self, seq: Seq) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
+
+/// What ingest may tell all queues about a record whose sender does not wait any more.
+pub trait Readers: Send + Sync {
+    /// Its sender was told to come back: what is in no batch is not sent until it does.
+    fn withdraw(&self, seq: Seq);
+
+    /// Its sender is back.
+    fn take_over(&self, seq: Seq);
+
+    /// Its sender did not come back.
+    fn expire(&self, seq: Seq);
+}

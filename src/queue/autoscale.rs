@@ -139,33 +139,45 @@ impl Autoscaler {
         let last = std::mem::replace(&mut self.last, observed);
         self.at = now;
         let delta = |now: u64, before: u64| now.saturating_sub(before) as f64;
-        let data_in = self.data_in.tick(delta(observed.received, last.received), seconds);
-        let data_out = self.data_out.tick(delta(observed.settled, last.settled), seconds);
+        let data_in = self
+            .data_in
+            .tick(delta(observed.received, last.received), seconds);
+        let data_out = self
+            .data_out
+            .tick(delta(observed.settled, last.settled), seconds);
         let busy = observed.busy.saturating_sub(last.busy).as_secs_f64();
         let out_duration = self.out_duration.tick(busy, seconds);
         if data_out <= 0.0 {
             let shards = current.clamp(min, max);
-            return Decision { shards, desired: current as f64, reason: Reason::NothingSent };
+            return Decision {
+                shards,
+                desired: current as f64,
+                reason: Reason::NothingSent,
+            };
         }
         let time_per_element = out_duration / data_out;
         let desired = time_per_element * (data_in + CATCH_UP * observed.pending as f64);
         let wish = desired.ceil().max(0.0) as usize;
         let within = |share: f64| current as f64 * share;
-        let reason = if within(1.0 - TOLERANCE) <= wish as f64 && wish as f64 <= within(1.0 + TOLERANCE)
-        {
-            Reason::WithinTolerance
-        } else if wish < current && observed.lag > BEHIND {
-            Reason::CatchingUp
-        } else if wish > current && observed.retries > last.retries {
-            Reason::ReceiverFailing
-        } else if wish.clamp(min, max) == current {
-            Reason::AtBound
-        } else {
-            Reason::Followed
-        };
+        let reason =
+            if within(1.0 - TOLERANCE) <= wish as f64 && wish as f64 <= within(1.0 + TOLERANCE) {
+                Reason::WithinTolerance
+            } else if wish < current && observed.lag > BEHIND {
+                Reason::CatchingUp
+            } else if wish > current && observed.retries > last.retries {
+                Reason::ReceiverFailing
+            } else if wish.clamp(min, max) == current {
+                Reason::AtBound
+            } else {
+                Reason::Followed
+            };
         let follow = reason == Reason::Followed;
         let shards = if follow { wish } else { current }.clamp(min, max);
-        Decision { shards, desired, reason }
+        Decision {
+            shards,
+            desired,
+            reason,
+        }
     }
 }
 
@@ -199,14 +211,20 @@ mod tests {
         assert_eq!((steady.shards, steady.reason), (3, Reason::Followed));
         assert!((steady.desired - 3.0).abs() < 0.01, "{}", steady.desired);
         let behind = decide(ten_seconds(20_000, 1_200_000, 60), 1);
-        assert_eq!(behind.shards, 12, "60 s behind: 0.15 ms x (20 000 + 0.05 x 1.2 M)");
+        assert_eq!(
+            behind.shards, 12,
+            "60 s behind: 0.15 ms x (20 000 + 0.05 x 1.2 M)"
+        );
     }
 
     #[test]
     fn it_stays_within_the_tolerance_and_the_bounds() {
         for current in [3, 4] {
             let decision = decide(ten_seconds(20_000, 0, 0), current);
-            assert_eq!((decision.shards, decision.reason), (current, Reason::WithinTolerance));
+            assert_eq!(
+                (decision.shards, decision.reason),
+                (current, Reason::WithinTolerance)
+            );
         }
         let flood = decide(ten_seconds(20_000, 100_000_000, 0), 50);
         assert_eq!((flood.shards, flood.reason), (50, Reason::AtBound));
@@ -217,13 +235,20 @@ mod tests {
         let behind = decide(ten_seconds(20_000, 0, 11), 20);
         assert_eq!((behind.shards, behind.reason), (20, Reason::CatchingUp));
         assert_eq!(decide(ten_seconds(20_000, 0, 10), 20).shards, 3);
-        let failing = Observed { retries: 1, ..ten_seconds(20_000, 1_200_000, 60) };
+        let failing = Observed {
+            retries: 1,
+            ..ten_seconds(20_000, 1_200_000, 60)
+        };
         assert_eq!(decide(failing, 1).reason, Reason::ReceiverFailing);
     }
 
     #[test]
     fn with_nothing_settled_it_stays() {
-        let stuck = Observed { settled: 0, busy: Duration::ZERO, ..ten_seconds(20_000, 0, 0) };
+        let stuck = Observed {
+            settled: 0,
+            busy: Duration::ZERO,
+            ..ten_seconds(20_000, 0, 0)
+        };
         assert_eq!(decide(stuck, 7).reason, Reason::NothingSent);
     }
 }

@@ -155,7 +155,9 @@ impl QueueState {
     }
 
     pub(super) fn is_maybe_stored(&self, id: BatchId) -> bool {
-        self.flights.get(&id).is_some_and(|flight| flight.maybe_stored || flight.batch.maybe_stored)
+        self.flights
+            .get(&id)
+            .is_some_and(|flight| flight.maybe_stored || flight.batch.maybe_stored)
     }
 
     /// The same batch goes out again at once, in another protocol; it keeps its permit.

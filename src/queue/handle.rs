@@ -209,6 +209,11 @@ impl Queue {
         self.lock().books(&*self.log)
     }
 
+    /// Elements that a batch takes.
+    pub fn batch_size(&self) -> u32 {
+        self.lock().options().limits.batch
+    }
+
     /// Nothing is pending.
     pub fn is_idle(&self) -> bool {
         self.lock().is_idle(&*self.log)
@@ -222,7 +227,9 @@ impl Queue {
     /// Everything that is told about the queue, of one moment.
     pub fn snapshot(&self) -> QueueSnapshot {
         let state = self.lock();
-        let lag = state.oldest_pending(&*self.log).map_or(Duration::ZERO, |at| at.elapsed());
+        let lag = state
+            .oldest_pending(&*self.log)
+            .map_or(Duration::ZERO, |at| at.elapsed());
         QueueSnapshot {
             books: state.books(&*self.log),
             work: state.work(),
@@ -233,11 +240,17 @@ impl Queue {
 
     /// The latest failure towards the receiver: wall clock in milliseconds, and what it was.
     pub fn last_error(&self) -> Option<(i64, String)> {
-        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(super) fn report(&self, what: &str) {
-        let mut last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self
+            .last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         // A person wants to read the first of a row of failures in the log, not each of them.
         if last.as_ref().is_none_or(|(_, before)| before != what) {
             tracing::warn!(queue = self.name, url = self.url, error = what, "receiver");
@@ -249,7 +262,13 @@ impl Queue {
         for (reason, counts) in &outcome.dropped {
             let (queue, reason) = (self.name(), reason.as_str());
             let dropped = counts.total();
-            tracing::error!(queue, reason, dropped, refusal, "the receiver refused data for good");
+            tracing::error!(
+                queue,
+                reason,
+                dropped,
+                refusal,
+                "the receiver refused data for good"
+            );
         }
     }
 
@@ -266,12 +285,19 @@ impl Queue {
             Answer::Failed(failure) => failure_of(failure.kind).to_owned(),
         };
         let labels = [self.name.as_str(), self.url.as_str(), code.as_str()];
-        self.registry.counter(&metrics::UPSTREAM_REQUESTS, &labels).increment(1);
+        self.registry
+            .counter(&metrics::UPSTREAM_REQUESTS, &labels)
+            .increment(1);
     }
 
     /// Brings the queue's metrics up to now, from one snapshot.
     pub fn publish(&self) {
-        let QueueSnapshot { books, work, gauges, lag } = self.snapshot();
+        let QueueSnapshot {
+            books,
+            work,
+            gauges,
+            lag,
+        } = self.snapshot();
         let (name, url) = (self.name.as_str(), self.url.as_str());
         let r = &*self.registry;
         publish_books(r, (name, url), &books);
@@ -285,16 +311,21 @@ impl Queue {
         set(&metrics::SERIES, gauges.series as f64);
         set(&metrics::GATE_OPEN, f64::from(u8::from(gauges.gate_open)));
         set(&metrics::SHARD_CAPACITY, self.capacity as f64);
-        set(&metrics::PROTOCOL_V2, match self.choice().known() {
-            Known::Proved => 1.0,
-            Known::V1Until(_) => 0.0,
-            Known::Unproved | Known::Probing => -1.0,
-        });
+        set(
+            &metrics::PROTOCOL_V2,
+            match self.choice().known() {
+                Known::Proved => 1.0,
+                Known::V1Until(_) => 0.0,
+                Known::Unproved | Known::Probing => -1.0,
+            },
+        );
         let decision = *self.decision.lock().unwrap_or_else(PoisonError::into_inner);
         set(&metrics::SHARDS_DESIRED, decision.desired);
-        for (state, value) in
-            [("live", gauges.lanes), ("locked", gauges.locked), ("parked", gauges.parked)]
-        {
+        for (state, value) in [
+            ("live", gauges.lanes),
+            ("locked", gauges.locked),
+            ("parked", gauges.parked),
+        ] {
             r.set(&metrics::LANES, &[name, url, state], value as f64);
         }
         total(&metrics::DEGRADED, work.degraded);
@@ -302,17 +333,27 @@ impl Queue {
         total(&metrics::RETRIES, work.retries);
         total(&metrics::PARKED, work.parked);
         total(&metrics::REWINDS, work.rewinds);
-        for (by, value) in [("lead", work.decoded_lead), ("laggard", work.decoded_laggard)] {
+        for (by, value) in [
+            ("lead", work.decoded_lead),
+            ("laggard", work.decoded_laggard),
+        ] {
             r.total(&metrics::DECODED, &[name, url, by], value);
         }
         let settled = work.batches_done - work.batches_failed;
         r.total(&metrics::BATCHES, &[name, url, "settled"], settled);
-        r.total(&metrics::BATCHES, &[name, url, "refused"], work.batches_failed);
+        r.total(
+            &metrics::BATCHES,
+            &[name, url, "refused"],
+            work.batches_failed,
+        );
         let state = self.lock();
         let options = state.options();
         set(&metrics::SHARDS_MIN, options.min_shards as f64);
         set(&metrics::SHARDS_MAX, options.max_shards as f64);
-        set(&metrics::MAX_SAMPLES_PER_SEND, f64::from(options.limits.batch));
+        set(
+            &metrics::MAX_SAMPLES_PER_SEND,
+            f64::from(options.limits.batch),
+        );
         let (received, refused) = state.metadata_counts();
         total(&metrics::METADATA_RECEIVED, received);
         total(&metrics::METADATA_REFUSED, refused);
@@ -325,9 +366,21 @@ fn publish_books(r: &Registry, (name, url): (&str, &str), books: &Books) {
     for kind in Kind::ALL {
         let labels = [name, url, kind.as_str()];
         r.total(&metrics::QUEUE_RECEIVED, &labels, books.received.get(kind));
-        r.total(&metrics::DELIVERED, &labels, books.ledger.delivered.get(kind));
-        r.total(&metrics::UNCONFIRMED, &labels, books.ledger.unconfirmed.get(kind));
-        r.total(&metrics::QUARANTINED, &labels, books.ledger.quarantined.get(kind));
+        r.total(
+            &metrics::DELIVERED,
+            &labels,
+            books.ledger.delivered.get(kind),
+        );
+        r.total(
+            &metrics::UNCONFIRMED,
+            &labels,
+            books.ledger.unconfirmed.get(kind),
+        );
+        r.total(
+            &metrics::QUARANTINED,
+            &labels,
+            books.ledger.quarantined.get(kind),
+        );
         for reason in DropReason::ALL {
             let counts = books.ledger.dropped[reason as usize];
             let labels = [name, url, kind.as_str(), reason.as_str()];
@@ -344,7 +397,11 @@ fn publish_books(r: &Registry, (name, url): (&str, &str), books: &Books) {
             r.set(&metrics::PENDING, &labels, counts.get(kind) as f64);
         }
     }
-    r.set(&metrics::CONSERVATION_ERROR, &[name, url], books.conservation_error() as f64);
+    r.set(
+        &metrics::CONSERVATION_ERROR,
+        &[name, url],
+        books.conservation_error() as f64,
+    );
 }
 
 /// Codes that receivers really answer, each by itself; the rest by class.
@@ -434,7 +491,10 @@ async fn scale(queue: Arc<Queue>, cancel: CancellationToken) {
             state.shards = decision.shards;
             decision
         };
-        *queue.decision.lock().unwrap_or_else(PoisonError::into_inner) = decision;
+        *queue
+            .decision
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = decision;
         queue.wake();
     }
 }
@@ -445,7 +505,9 @@ const METADATA_CHANGES: Duration = Duration::from_secs(5);
 /// Sends metadata by itself while the receiver is spoken to in 1.0: on change, and all of it once in an
 /// interval. One request at a time, not repeated: the next interval repeats it anyway.
 async fn send_metadata(queue: Arc<Queue>, cancel: CancellationToken) {
-    let Endpoint::Http(client) = &queue.endpoint else { return };
+    let Endpoint::Http(client) = &queue.endpoint else {
+        return;
+    };
     let mut all_at = Instant::now() + queue.metadata.interval;
     loop {
         tokio::select! {
@@ -476,7 +538,13 @@ async fn send_metadata(queue: Arc<Queue>, cancel: CancellationToken) {
 fn metadata_attempt(tenant: &Tenant, families: &[FamilyMetadata]) -> Attempt {
     let mut message = Vec::new();
     for known in families {
-        put_metadata_v1(&mut message, &known.family, known.kind, &known.help, &known.unit);
+        put_metadata_v1(
+            &mut message,
+            &known.family,
+            known.kind,
+            &known.help,
+            &known.unit,
+        );
     }
     let header = |(name, value): &(String, String)| Some((name.parse().ok()?, value.parse().ok()?));
     Attempt {

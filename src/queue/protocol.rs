@@ -47,7 +47,10 @@ pub struct ProtocolChoice {
 impl ProtocolChoice {
     /// Nothing is known yet.
     pub fn new(mode: ProtocolMode) -> Self {
-        Self { mode, known: Known::Unproved }
+        Self {
+            mode,
+            known: Known::Unproved,
+        }
     }
 
     /// What is known.
@@ -111,7 +114,10 @@ mod tests {
     fn as_received_follows_the_batch_until_the_receiver_shows_it_does_not_know_2_0() {
         let now = Instant::now();
         let mut choice = ProtocolChoice::new(ProtocolMode::AsReceived);
-        assert_eq!((choice.choose(false, now), choice.choose(true, now)), (V1, V2));
+        assert_eq!(
+            (choice.choose(false, now), choice.choose(true, now)),
+            (V1, V2)
+        );
         assert!(choice.disproved(now));
         assert!(!choice.disproved(now), "told once");
         assert_eq!(choice.choose(true, now), V1);
@@ -123,11 +129,21 @@ mod tests {
     fn auto_asks_with_one_batch_and_goes_on_when_it_is_proved() {
         let now = Instant::now();
         let mut choice = ProtocolChoice::new(ProtocolMode::Auto);
-        assert_eq!((choice.choose(false, now), choice.choose(false, now)), (V2, V1));
+        assert_eq!(
+            (choice.choose(false, now), choice.choose(false, now)),
+            (V2, V1)
+        );
         choice.undecided();
-        assert_eq!(choice.choose(false, now), V2, "a lost probe is followed by another");
+        assert_eq!(
+            choice.choose(false, now),
+            V2,
+            "a lost probe is followed by another"
+        );
         choice.proved();
-        assert_eq!((choice.choose(false, now), choice.choose(false, now)), (V2, V2));
+        assert_eq!(
+            (choice.choose(false, now), choice.choose(false, now)),
+            (V2, V2)
+        );
     }
 
     #[test]

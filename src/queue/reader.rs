@@ -50,7 +50,11 @@ pub(super) async fn read(queue: Arc<Queue>, cancel: CancellationToken) {
 
 /// Reads a record a second time.
 async fn again(queue: &Arc<Queue>, role: Role, seq: Seq, generation: u64) {
-    match queue.log.fetch(queue.index, seq).filter(|fetched| fetched.record.seq == seq) {
+    match queue
+        .log
+        .fetch(queue.index, seq)
+        .filter(|fetched| fetched.record.seq == seq)
+    {
         Some(fetched) => feed(queue, role, fetched, generation).await,
         None => queue.lock().gone(seq, DropReason::LogFull, &*queue.log),
     }
@@ -70,7 +74,9 @@ async fn feed(queue: &Arc<Queue>, role: Role, fetched: Fetched, generation: u64)
     };
     let Some(slot) = slot else { return };
     let Some(decoded) = decoded_of(queue, role, fetched).await else {
-        queue.lock().gone(record.seq, DropReason::Unreadable, &*queue.log);
+        queue
+            .lock()
+            .gone(record.seq, DropReason::Unreadable, &*queue.log);
         return;
     };
     let mut state = queue.lock();
@@ -97,7 +103,14 @@ async fn decoded_of(queue: &Arc<Queue>, role: Role, fetched: Fetched) -> Option<
     let (limits, key) = (queue.walk.clone(), record.body.len());
     let decode = move || {
         let (size, walk) = (limits.size, &limits.walk);
-        wire::decode(&record.body, record.encoding, record.protocol, size, walk, &limits.key)
+        wire::decode(
+            &record.body,
+            record.encoding,
+            record.protocol,
+            size,
+            walk,
+            &limits.key,
+        )
     };
     let decoded = if key > LARGE_BODY {
         tokio::task::spawn_blocking(decode).await.ok()?

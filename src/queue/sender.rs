@@ -50,19 +50,30 @@ struct Scratch {
 impl Scratch {
     fn new() -> Self {
         let snappy = snap::raw::Encoder::new();
-        Self { encoder: Encoder::default(), snappy, message: Vec::new() }
+        Self {
+            encoder: Encoder::default(),
+            snappy,
+            message: Vec::new(),
+        }
     }
 }
 
 impl Encoders {
     /// Scratch for `workers` at a time.
     pub fn new(workers: usize) -> Self {
-        Self { scratch: Mutex::new(Vec::new()), permits: Semaphore::new(workers.max(1)) }
+        Self {
+            scratch: Mutex::new(Vec::new()),
+            permits: Semaphore::new(workers.max(1)),
+        }
     }
 
     /// Lends scratch to `work`, when it is its turn.
     async fn with<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> T {
-        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
+        let _permit = self
+            .permits
+            .acquire()
+            .await
+            .expect("the semaphore is never closed");
         let lock = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let mut scratch = lock().pop().unwrap_or_else(Scratch::new);
         let result = work(&mut scratch);
@@ -123,18 +134,24 @@ async fn deliver(queue: Arc<Queue>, batch: Arc<Batch>, number: u32) {
         let Endpoint::Http(client) = &queue.endpoint else {
             queue.count_bytes(encoded.body.len());
             let dropped = vec![(DropReason::Discarded, sent_counts)];
-            let outcome = Outcome { dropped, ..Outcome::default() };
+            let outcome = Outcome {
+                dropped,
+                ..Outcome::default()
+            };
             return settle(&queue, &batch, &encoded, outcome);
         };
         let began = Instant::now();
-        let answer = client.post(&attempt_of(&encoded, &batch.tenant, number)).await;
+        let answer = client
+            .post(&attempt_of(&encoded, &batch.tenant, number))
+            .await;
         queue.attempted(&answer, encoded.body.len(), began.elapsed());
         match verdict_of(&queue, &batch, &encoded, sent_counts, &answer) {
             Verdict::Settled(outcome) => return settle(&queue, &batch, &encoded, outcome),
             Verdict::Again(again, why) => {
                 queue.report(&why);
-                let wait =
-                    queue.lock().again(batch.id, again, fastrand::f64(), Instant::now());
+                let wait = queue
+                    .lock()
+                    .again(batch.id, again, fastrand::f64(), Instant::now());
                 tracing::debug!(queue = queue.name(), batch = batch.id.0, ?wait, %why, "again");
                 queue.dispatch_changed.notify_one();
                 return;
@@ -192,7 +209,11 @@ fn has_written(answer: &Answer) -> bool {
     match answer {
         Answer::Response(response) => {
             let written = response.written;
-            written.samples.or(written.histograms).or(written.exemplars).is_some()
+            written
+                .samples
+                .or(written.histograms)
+                .or(written.exemplars)
+                .is_some()
         }
         Answer::Failed(_) => false,
     }
@@ -210,24 +231,42 @@ fn attempt_of(encoded: &Encoded, tenant: &Tenant, number: u32) -> Attempt {
     let header = |(name, value): &(String, String)| Some((name.parse().ok()?, value.parse().ok()?));
     let tenant = tenant.0.iter().filter_map(header).collect();
     let body = encoded.body.clone();
-    Attempt { body, content_type, content_encoding, version_header, tenant, number }
+    Attempt {
+        body,
+        content_type,
+        content_encoding,
+        version_header,
+        tenant,
+        number,
+    }
 }
 
 async fn encode(queue: &Queue, batch: &Batch, protocol: Protocol) -> Arc<Encoded> {
     let metadata = queue.lock().metadata_of(&batch.tenant);
-    let encoding = if protocol == Protocol::V1 { queue.compression } else { Encoding::Snappy };
+    let encoding = if protocol == Protocol::V1 {
+        queue.compression
+    } else {
+        Encoding::Snappy
+    };
     let encoded = queue
         .encoders
         .with(|scratch| {
             scratch.message.clear();
             let message = &mut scratch.message;
-            let lost = scratch.encoder.encode(protocol, &batch.content, &metadata, message);
+            let lost = scratch
+                .encoder
+                .encode(protocol, &batch.content, &metadata, message);
             let body = match encoding {
                 Encoding::Snappy => encode_snappy(&mut scratch.snappy, message),
                 Encoding::Zstd => zstd::bulk::compress(message, ZSTD_LEVEL)
                     .expect("compressing into memory cannot fail"),
             };
-            Arc::new(Encoded { protocol, encoding, body: body.into(), lost })
+            Arc::new(Encoded {
+                protocol,
+                encoding,
+                body: body.into(),
+                lost,
+            })
         })
         .await;
     queue.lock().keep_encoded(batch.id, Arc::clone(&encoded));
@@ -238,7 +277,9 @@ async fn encode(queue: &Queue, batch: &Batch, protocol: Protocol) -> Arc<Encoded
 fn settle(queue: &Queue, batch: &Batch, encoded: &Encoded, mut outcome: Outcome) {
     let unrepresentable = encoded.lost.unrepresentable;
     if !unrepresentable.is_zero() {
-        outcome.dropped.push((DropReason::Unrepresentable, unrepresentable));
+        outcome
+            .dropped
+            .push((DropReason::Unrepresentable, unrepresentable));
     }
     outcome.degraded = encoded.lost.degraded;
     if let Some(refusal) = &outcome.refusal {

@@ -287,7 +287,7 @@ impl QueueState {
         }
     }
 
-    /// Something is left to be read, taken, sent or answered.
+    /// Nothing is left to be read, taken, sent or answered.
     pub fn is_idle(&self, log: &dyn Log) -> bool {
         self.books(log).pending.total().is_zero()
     }

@@ -69,7 +69,9 @@ fn judge_response(response: &Response, sent: &Sent) -> Verdict {
         }
         (200..=299, Protocol::V1) => Verdict::Settled(delivered(sent.counts)),
         (200..=299, Protocol::V2) => match written {
-            Some(written) => Verdict::Settled(partly(written, sent, DropReason::NotWritten, response)),
+            Some(written) => {
+                Verdict::Settled(partly(written, sent, DropReason::NotWritten, response))
+            }
             None => as_v1(response, sent, "no Written headers: 2.0 was not understood"),
         },
         (415, Protocol::V2) => as_v1(response, sent, "2.0 is not accepted"),
@@ -84,9 +86,16 @@ fn judge_response(response: &Response, sent: &Sent) -> Verdict {
         (300..=399 | 401 | 403 | 404 | 405 | 407 | 410 | 415 | 421, _) => {
             held(response, "refused for no fault of the data")
         }
-        (413, _) => Verdict::Settled(partly(Counts::default(), sent, DropReason::TooLarge, response)),
+        (413, _) => Verdict::Settled(partly(
+            Counts::default(),
+            sent,
+            DropReason::TooLarge,
+            response,
+        )),
         (400..=499, protocol) => {
-            let kept = written.filter(|_| protocol == Protocol::V2).unwrap_or_default();
+            let kept = written
+                .filter(|_| protocol == Protocol::V2)
+                .unwrap_or_default();
             Verdict::Settled(partly(kept, sent, DropReason::Rejected, response))
         }
         _ => Verdict::Again(Again::Failed, format!("unknown status {status}")),
@@ -106,7 +115,10 @@ fn written_of(response: &Response) -> Option<Counts> {
 }
 
 fn delivered(counts: Counts) -> Outcome {
-    Outcome { delivered: counts, ..Outcome::default() }
+    Outcome {
+        delivered: counts,
+        ..Outcome::default()
+    }
 }
 
 /// `written` of it is there, the rest is not.
@@ -121,10 +133,18 @@ fn partly(written: Counts, sent: &Sent, reason: DropReason, response: &Response)
     }
     if sent.maybe_stored {
         // A repeat of what is stored is refused too: that says nothing about the first copy.
-        return Outcome { delivered: kept, unconfirmed: rest, ..Outcome::default() };
+        return Outcome {
+            delivered: kept,
+            unconfirmed: rest,
+            ..Outcome::default()
+        };
     }
     let status = response.status;
-    let said = if response.message.is_empty() { "no message" } else { &response.message };
+    let said = if response.message.is_empty() {
+        "no message"
+    } else {
+        &response.message
+    };
     Outcome {
         delivered: kept,
         dropped: vec![(reason, rest)],
@@ -159,7 +179,10 @@ fn describe(response: &Response, why: &str) -> String {
     if let Some(host) = &response.location_host {
         text += &format!(", a redirect to {host} that is not followed");
     }
-    for part in [why, response.message.as_str()].into_iter().filter(|part| !part.is_empty()) {
+    for part in [why, response.message.as_str()]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+    {
         text += ": ";
         text += part;
     }
@@ -172,10 +195,20 @@ mod tests {
     use super::super::failure::{Failure, FailureKind};
     use super::*;
 
-    const COUNTS: Counts = Counts { samples: 10, histograms: 2, exemplars: 1 };
+    const COUNTS: Counts = Counts {
+        samples: 10,
+        histograms: 2,
+        exemplars: 1,
+    };
 
     fn sent(protocol: Protocol) -> Sent {
-        Sent { protocol, counts: COUNTS, maybe_stored: false, v2_proved: true, v2_fixed: false }
+        Sent {
+            protocol,
+            counts: COUNTS,
+            maybe_stored: false,
+            v2_proved: true,
+            v2_fixed: false,
+        }
     }
 
     fn response(status: u16, written: Option<[u64; 3]>) -> Response {
@@ -212,8 +245,14 @@ mod tests {
             assert_eq!(of(status, None, &v1), Verdict::Settled(delivered(COUNTS)));
         }
         // Prometheus would believe these headers of a 1.0 answer; the spec says they are not there.
-        assert_eq!(of(204, Some([0, 0, 0]), &v1), Verdict::Settled(delivered(COUNTS)));
-        let page = Response { content_type_html: true, ..response(200, None) };
+        assert_eq!(
+            of(204, Some([0, 0, 0]), &v1),
+            Verdict::Settled(delivered(COUNTS))
+        );
+        let page = Response {
+            content_type_html: true,
+            ..response(200, None)
+        };
         let verdict = judge(&Answer::Response(page), &v1);
         assert!(matches!(verdict, Verdict::Again(Again::Held, _)));
     }
@@ -221,48 +260,92 @@ mod tests {
     #[test]
     fn a_2xx_of_2_0_is_worth_what_its_headers_say() {
         let v2 = sent(Protocol::V2);
-        assert_eq!(of(204, Some([10, 2, 1]), &v2), Verdict::Settled(delivered(COUNTS)));
+        assert_eq!(
+            of(204, Some([10, 2, 1]), &v2),
+            Verdict::Settled(delivered(COUNTS))
+        );
         let verdict = of(204, Some([10, 2, 0]), &v2);
-        assert_eq!(rejected(&verdict), (DropReason::NotWritten, Counts::of(Kind::Exemplar, 1)));
-        assert_eq!(rejected(&of(200, Some([0, 0, 0]), &v2)), (DropReason::NotWritten, COUNTS));
+        assert_eq!(
+            rejected(&verdict),
+            (DropReason::NotWritten, Counts::of(Kind::Exemplar, 1))
+        );
+        assert_eq!(
+            rejected(&of(200, Some([0, 0, 0]), &v2)),
+            (DropReason::NotWritten, COUNTS)
+        );
         assert!(matches!(of(204, None, &v2), Verdict::AsV1(_)));
-        let fixed = Sent { v2_fixed: true, ..v2 };
-        assert!(matches!(of(204, None, &fixed), Verdict::Again(Again::Held, _)));
+        let fixed = Sent {
+            v2_fixed: true,
+            ..v2
+        };
+        assert!(matches!(
+            of(204, None, &fixed),
+            Verdict::Again(Again::Held, _)
+        ));
     }
 
     #[test]
     fn a_receiver_that_does_not_know_2_0_gets_1_0() {
         let v2 = sent(Protocol::V2);
         assert!(matches!(of(415, None, &v2), Verdict::AsV1(_)));
-        let unproved = Sent { v2_proved: false, ..v2 };
+        let unproved = Sent {
+            v2_proved: false,
+            ..v2
+        };
         assert!(matches!(of(400, None, &unproved), Verdict::AsV1(_)));
-        assert_eq!(rejected(&of(400, None, &v2)), (DropReason::Rejected, COUNTS));
-        assert!(matches!(of(415, None, &sent(Protocol::V1)), Verdict::Again(Again::Held, _)));
+        assert_eq!(
+            rejected(&of(400, None, &v2)),
+            (DropReason::Rejected, COUNTS)
+        );
+        assert!(matches!(
+            of(415, None, &sent(Protocol::V1)),
+            Verdict::Again(Again::Held, _)
+        ));
     }
 
     #[test]
     fn refusals_of_the_data_are_dropped_and_counted_and_what_was_kept_is_delivered() {
-        for (status, reason) in
-            [(400, DropReason::Rejected), (422, DropReason::Rejected), (413, DropReason::TooLarge)]
-        {
+        for (status, reason) in [
+            (400, DropReason::Rejected),
+            (422, DropReason::Rejected),
+            (413, DropReason::TooLarge),
+        ] {
             let verdict = of(status, None, &sent(Protocol::V1));
             assert_eq!(rejected(&verdict), (reason, COUNTS), "{status}");
-            let Verdict::Settled(outcome) = verdict else { unreachable!() };
+            let Verdict::Settled(outcome) = verdict else {
+                unreachable!()
+            };
             assert_eq!(outcome.total(), COUNTS);
-            assert_eq!(outcome.refusal.unwrap(), format!("receiver answered {status}: because"));
+            assert_eq!(
+                outcome.refusal.unwrap(),
+                format!("receiver answered {status}: because")
+            );
         }
         let partial = of(400, Some([9, 2, 1]), &sent(Protocol::V2));
-        assert_eq!(rejected(&partial), (DropReason::Rejected, Counts::of(Kind::Sample, 1)));
+        assert_eq!(
+            rejected(&partial),
+            (DropReason::Rejected, Counts::of(Kind::Sample, 1))
+        );
         let lie = of(400, Some([999, 999, 999]), &sent(Protocol::V2));
-        assert_eq!(lie, Verdict::Settled(delivered(COUNTS)), "never more than was sent");
+        assert_eq!(
+            lie,
+            Verdict::Settled(delivered(COUNTS)),
+            "never more than was sent"
+        );
     }
 
     #[test]
     fn a_conflict_and_a_refused_repeat_leave_the_batch_unconfirmed() {
-        let unconfirmed = Outcome { unconfirmed: COUNTS, ..Outcome::default() };
+        let unconfirmed = Outcome {
+            unconfirmed: COUNTS,
+            ..Outcome::default()
+        };
         let conflict = of(409, None, &sent(Protocol::V1));
         assert_eq!(conflict, Verdict::Settled(unconfirmed.clone()));
-        let repeated = Sent { maybe_stored: true, ..sent(Protocol::V1) };
+        let repeated = Sent {
+            maybe_stored: true,
+            ..sent(Protocol::V1)
+        };
         assert_eq!(of(400, None, &repeated), Verdict::Settled(unconfirmed));
     }
 
@@ -270,18 +353,34 @@ mod tests {
     fn transient_answers_are_retried_and_configuration_errors_held() {
         let v1 = sent(Protocol::V1);
         for status in [408, 425, 500, 502, 503, 504, 529] {
-            assert!(matches!(of(status, None, &v1), Verdict::Again(Again::Failed, _)), "{status}");
+            assert!(
+                matches!(of(status, None, &v1), Verdict::Again(Again::Failed, _)),
+                "{status}"
+            );
         }
         for status in [301, 302, 307, 401, 403, 404, 405, 407, 410, 421] {
-            assert!(matches!(of(status, None, &v1), Verdict::Again(Again::Held, _)), "{status}");
+            assert!(
+                matches!(of(status, None, &v1), Verdict::Again(Again::Held, _)),
+                "{status}"
+            );
         }
         let verdict = of(429, None, &v1);
-        assert!(matches!(verdict, Verdict::Again(Again::Asked(ASKED_DEFAULT), _)));
+        assert!(matches!(
+            verdict,
+            Verdict::Again(Again::Asked(ASKED_DEFAULT), _)
+        ));
         let wait = Duration::from_secs(7);
-        let asked = Response { retry_after: Some(wait), ..response(503, None) };
+        let asked = Response {
+            retry_after: Some(wait),
+            ..response(503, None)
+        };
         let verdict = judge(&Answer::Response(asked), &v1);
         assert!(matches!(verdict, Verdict::Again(Again::Asked(w), _) if w == wait));
-        let reset = Failure { kind: FailureKind::Closed, sent: true, message: "reset".to_owned() };
+        let reset = Failure {
+            kind: FailureKind::Closed,
+            sent: true,
+            message: "reset".to_owned(),
+        };
         let verdict = judge(&Answer::Failed(reset), &v1);
         assert_eq!(verdict, Verdict::Again(Again::Failed, "reset".to_owned()));
     }

@@ -1,0 +1,263 @@
+//! From what happened to a request to what its sender is told. The only place that knows status codes.
+//!
+//! A stock Prometheus throws away what is answered with any 4xx, 429 included, and tries again on 5xx and
+//! broken connections. So a 4xx from us means "these bytes can never be valid"; everything else is 503.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+
+use crate::model::counts::Counts;
+use crate::wire::decoded::Protocol;
+use crate::wire::error::DecodeError;
+use crate::wire::negotiate::Unsupported;
+
+/// How a request ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Everything was admitted, and is what the acknowledgement says it is.
+    Accepted(Counts),
+    /// Admitted as far as counted; the rest was refused, by us or by a receiver.
+    Partly {
+        /// What is accepted.
+        written: Counts,
+        /// Why the rest is not.
+        message: String,
+        /// Label value.
+        reason: &'static str,
+    },
+    /// Nothing was admitted.
+    Refused(Refusal),
+}
+
+/// Why nothing was admitted.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Refusal {
+    /// Not a path of ours.
+    NotFound,
+    /// Not a POST.
+    Method,
+    /// A content type or encoding that is not accepted.
+    Unsupported(Unsupported),
+    /// The body is larger than the limit.
+    BodySize(u64),
+    /// The bytes are wrong or over a limit.
+    Decode(DecodeError),
+    /// The body ended early, or took too long: there is nobody to tell.
+    Body(&'static str),
+    /// The log is full.
+    LogFull(Duration),
+    /// No memory for the body within the time.
+    Memory,
+    /// No required receiver settled it in time.
+    NotSettled(Duration),
+    /// The process stops.
+    Stopping,
+}
+
+impl Outcome {
+    /// Status code.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Accepted(_) => StatusCode::NO_CONTENT,
+            Self::Partly { .. } => StatusCode::BAD_REQUEST,
+            Self::Refused(refusal) => match refusal {
+                Refusal::NotFound => StatusCode::NOT_FOUND,
+                Refusal::Method => StatusCode::METHOD_NOT_ALLOWED,
+                Refusal::Unsupported(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                Refusal::BodySize(_) | Refusal::Decode(DecodeError::DecodedSize { .. }) => {
+                    StatusCode::PAYLOAD_TOO_LARGE
+                }
+                Refusal::Decode(_) => StatusCode::BAD_REQUEST,
+                // Never 408: Prometheus would drop the batch.
+                Refusal::Body(_)
+                | Refusal::LogFull(_)
+                | Refusal::Memory
+                | Refusal::NotSettled(_)
+                | Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            },
+        }
+    }
+
+    /// Value of the `reason` label; empty for a success.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Accepted(_) => "",
+            Self::Partly { reason, .. } => reason,
+            Self::Refused(refusal) => match refusal {
+                Refusal::NotFound => "path",
+                Refusal::Method => "method",
+                Refusal::Unsupported(unsupported) => unsupported.reason(),
+                Refusal::BodySize(_) => "body_size",
+                Refusal::Decode(error) => error.reason(),
+                Refusal::Body(_) => "body",
+                Refusal::LogFull(_) => "queue_full",
+                Refusal::Memory => "memory",
+                Refusal::NotSettled(_) => "not_settled",
+                Refusal::Stopping => "stopping",
+            },
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Accepted(_) => String::new(),
+            Self::Partly { message, .. } => message.clone(),
+            Self::Refused(refusal) => match refusal {
+                Refusal::NotFound => "not a remote-write path".to_owned(),
+                Refusal::Method => "remote write is sent by POST".to_owned(),
+                Refusal::Unsupported(Unsupported::ContentType) => {
+                    "content type must be application/x-protobuf, its proto prometheus.WriteRequest \
+                     or io.prometheus.write.v2.Request"
+                        .to_owned()
+                }
+                Refusal::Unsupported(Unsupported::ContentEncoding) => {
+                    "content encoding must be snappy (block format)".to_owned()
+                }
+                Refusal::BodySize(limit) => {
+                    format!("body over the limit of {limit} bytes (server.max_request_size)")
+                }
+                Refusal::Decode(error) => error.to_string(),
+                Refusal::Body(what) => format!("the body could not be read: {what}"),
+                Refusal::LogFull(_) => "the log is full; send it again later".to_owned(),
+                Refusal::Memory => {
+                    "no memory for this body now; send it again later (memory.limit)".to_owned()
+                }
+                Refusal::NotSettled(_) => {
+                    "no receiver has settled this in time; send it again".to_owned()
+                }
+                Refusal::Stopping => "stopping; send it again".to_owned(),
+            },
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(Refusal::LogFull(after) | Refusal::NotSettled(after)) => Some(*after),
+            Self::Refused(Refusal::Memory | Refusal::Stopping) => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    /// The connection cannot be used further: the body was not read, or we are stopping.
+    fn closes(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused(
+                Refusal::BodySize(_)
+                    | Refusal::Body(_)
+                    | Refusal::LogFull(_)
+                    | Refusal::Memory
+                    | Refusal::Unsupported(_)
+                    | Refusal::Stopping
+            )
+        )
+    }
+
+    fn written(&self) -> Counts {
+        match self {
+            Self::Accepted(written) | Self::Partly { written, .. } => *written,
+            Self::Refused(_) => Counts::default(),
+        }
+    }
+}
+
+/// The answer. The Written headers stand in every answer to 2.0, and never in one to 1.0: Prometheus
+/// believes them there and would count a success as a failure.
+pub fn answer(outcome: &Outcome, protocol: Option<Protocol>) -> Response<Full<Bytes>> {
+    let mut message = outcome.message();
+    if !message.is_empty() {
+        message.push('\n');
+    }
+    let mut response = Response::new(Full::new(Bytes::from(message)));
+    *response.status_mut() = outcome.status();
+    let headers = response.headers_mut();
+    if outcome.status() != StatusCode::NO_CONTENT {
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+    }
+    if protocol == Some(Protocol::V2) {
+        let written = outcome.written();
+        for (name, count) in [
+            ("x-prometheus-remote-write-samples-written", written.samples),
+            (
+                "x-prometheus-remote-write-histograms-written",
+                written.histograms,
+            ),
+            (
+                "x-prometheus-remote-write-exemplars-written",
+                written.exemplars,
+            ),
+        ] {
+            headers.insert(name, HeaderValue::from(count));
+        }
+    }
+    if let Some(after) = outcome.retry_after() {
+        headers.insert(
+            RETRY_AFTER,
+            HeaderValue::from(after.as_secs_f64().ceil() as u64),
+        );
+    }
+    match outcome {
+        Outcome::Refused(Refusal::Method) => {
+            headers.insert(ALLOW, HeaderValue::from_static("POST"));
+        }
+        Outcome::Refused(Refusal::Unsupported(Unsupported::ContentEncoding)) => {
+            headers.insert("accept-encoding", HeaderValue::from_static("snappy"));
+        }
+        _ => {}
+    }
+    if outcome.closes() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOME: Counts = Counts {
+        samples: 3,
+        histograms: 1,
+        exemplars: 0,
+    };
+
+    #[test]
+    fn written_headers_stand_in_every_answer_to_2_0_and_in_none_to_1_0() {
+        let refused = Outcome::Refused(Refusal::LogFull(Duration::from_millis(1200)));
+        for (outcome, samples) in [(Outcome::Accepted(SOME), "3"), (refused, "0")] {
+            let v2 = answer(&outcome, Some(Protocol::V2));
+            assert_eq!(
+                v2.headers()["x-prometheus-remote-write-samples-written"],
+                samples
+            );
+            let v1 = answer(&outcome, Some(Protocol::V1));
+            assert!(
+                !v1.headers()
+                    .contains_key("x-prometheus-remote-write-samples-written")
+            );
+        }
+    }
+
+    #[test]
+    fn pressure_is_503_with_a_whole_number_of_seconds_and_never_a_4xx() {
+        for refusal in [
+            Refusal::LogFull(Duration::from_millis(1200)),
+            Refusal::NotSettled(Duration::from_secs(2)),
+            Refusal::Memory,
+            Refusal::Stopping,
+            Refusal::Body("too slow"),
+        ] {
+            let response = answer(&Outcome::Refused(refusal.clone()), Some(Protocol::V1));
+            assert_eq!(response.status(), 503, "{refusal:?}");
+        }
+        let full = Outcome::Refused(Refusal::LogFull(Duration::from_millis(1200)));
+        assert_eq!(answer(&full, None).headers()[RETRY_AFTER], "2");
+    }
+}

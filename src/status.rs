@@ -1,0 +1,146 @@
+//! What the process tells about itself, gathered when somebody asks.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::config::AckMode;
+use crate::ingest::handler::Ingest;
+use crate::metrics::{self, Registry};
+use crate::queue::handle::{Queue, QueueSnapshot};
+
+/// Everything that can be asked.
+pub struct Status {
+    /// The metrics.
+    pub registry: Arc<Registry>,
+    /// The queues, in the order of the configuration.
+    pub queues: Vec<Arc<Queue>>,
+    /// The door.
+    pub ingest: Arc<Ingest>,
+    /// Open connections of senders.
+    pub connections: Arc<AtomicUsize>,
+    /// What a 2xx means.
+    pub ack: AckMode,
+    /// The memory budget.
+    pub memory_limit: u64,
+    /// Set when requests are no longer accepted.
+    pub stopping: watch::Receiver<bool>,
+    /// One scrape at a time: each renders one snapshot.
+    pub scrape: Mutex<()>,
+}
+
+impl Status {
+    /// It listens, and the log is open.
+    pub fn is_ready(&self) -> bool {
+        !*self.stopping.borrow()
+    }
+
+    /// The text that is scraped.
+    pub fn metrics(&self) -> String {
+        let _one = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = |def, labels: &[&str], value: f64| self.registry.set(def, labels, value);
+        set(&metrics::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
+        set(&metrics::CONFIG_QUEUES, &[], self.queues.len() as f64);
+        set(
+            &metrics::CONNECTIONS,
+            &[],
+            self.connections.load(Ordering::Relaxed) as f64,
+        );
+        set(
+            &metrics::REQUESTS_IN_FLIGHT,
+            &[],
+            self.ingest.activity.in_flight() as f64,
+        );
+        let log = self.ingest.log.occupancy();
+        set(&metrics::LOG_BYTES, &[], log.bytes as f64);
+        set(&metrics::LOG_LIMIT_BYTES, &[], log.limit as f64);
+        set(&metrics::LOG_RECORDS, &[], log.records as f64);
+        self.publish_memory(log.bytes);
+        for queue in &self.queues {
+            queue.publish();
+        }
+        for (event, samples) in self.at_risk() {
+            set(&metrics::AT_RISK, &[event], samples as f64);
+        }
+        self.registry.upkeep();
+        self.registry.render()
+    }
+
+    fn publish_memory(&self, log: u64) {
+        self.registry
+            .set(&metrics::MEMORY_LIMIT_BYTES, &[], self.memory_limit as f64);
+        let gauges: Vec<_> = self
+            .queues
+            .iter()
+            .map(|queue| queue.snapshot().gauges)
+            .collect();
+        let sum = |part: fn(&crate::queue::state::Gauges) -> usize| {
+            gauges.iter().map(part).sum::<usize>() as u64
+        };
+        for (part, bytes) in [
+            ("log", log),
+            ("bodies", self.ingest.bodies.lent()),
+            ("decoding", self.ingest.decoding.lent()),
+            ("handoff", self.ingest.log.handoff_bytes() as u64),
+            ("lanes", sum(|gauges| gauges.lane_bytes)),
+            ("series", sum(|gauges| gauges.table_bytes)),
+            ("runs", sum(|gauges| gauges.run_bytes)),
+        ] {
+            self.registry
+                .set(&metrics::MEMORY_BYTES, &[part], bytes as f64);
+        }
+    }
+
+    /// Acknowledged samples that would be lost now, by event. In `upstream` none is acknowledged before
+    /// it is settled; in `memory` all that is pending anywhere is at risk.
+    pub fn at_risk(&self) -> [(&'static str, u64); 3] {
+        let pending = |queue: &Arc<Queue>| queue.books().pending.total().total();
+        let samples = match self.ack {
+            AckMode::Memory => self.queues.iter().map(pending).max().unwrap_or(0),
+            AckMode::Upstream | AckMode::Fsync => 0,
+        };
+        [("process", samples), ("node", samples), ("pod", samples)]
+    }
+
+    /// Batches and shards, over all queues.
+    pub fn health(&self) -> Value {
+        let mut jobs = [0u64; 5];
+        let mut workers = [0u64; 2];
+        for queue in &self.queues {
+            let QueueSnapshot {
+                books,
+                work,
+                gauges,
+                ..
+            } = queue.snapshot();
+            let pending = books.pending;
+            let waiting = (pending.unread + pending.untaken + pending.queued).total();
+            let per_send = u64::from(queue.batch_size()).max(1);
+            let parts = [
+                work.batches_done - work.batches_failed,
+                work.batches_failed,
+                (gauges.busy + gauges.waiting) as u64,
+                waiting.div_ceil(per_send),
+                work.retries,
+            ];
+            jobs.iter_mut()
+                .zip(parts)
+                .for_each(|(sum, part)| *sum += part);
+            workers[0] += gauges.shards.saturating_sub(gauges.busy) as u64;
+            workers[1] += gauges.busy as u64;
+        }
+        let [completed, failed, in_progress, in_queue, retried] = jobs;
+        json!({
+            "jobs": {
+                "completed": completed,
+                "failed": failed,
+                "inProgress": in_progress,
+                "inQueue": in_queue,
+                "retried": retried,
+            },
+            "workers": {"idle": workers[0], "running": workers[1]},
+        })
+    }
+}
