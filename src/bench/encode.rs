@@ -20,6 +20,9 @@ use crate::wire::pb::{rw1, rw2};
 pub const TRACE_LABEL: &str = "trace_id";
 
 /// Labels of every slot as fields of a 1.0 `TimeSeries`, shared by all encoders of a run.
+///
+/// Only 1.0 bodies with series need it; for anything else the empty default will do.
+#[derive(Default)]
 pub struct EncodedLabels {
     bytes: Vec<u8>,
     ends: Vec<usize>,

@@ -12,6 +12,7 @@
 
 pub mod data;
 pub mod encode;
+pub mod load;
 
 /// Which of the two remote-write messages is spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
