@@ -10,9 +10,11 @@
 //!                             `-- ledger --------> compare <-------- ledger --'
 //! ```
 
+pub mod compare;
 pub mod data;
 pub mod encode;
 pub mod load;
+pub mod sink;
 
 /// Which of the two remote-write messages is spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]

@@ -82,6 +82,10 @@ impl Default for Churn {
 }
 
 /// Everything on which the data depends.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each switches one independent thing on"
+)]
 #[derive(Clone, Debug)]
 pub struct DataOptions {
     /// Which exporters.

@@ -238,9 +238,16 @@ impl Names {
     }
 
     fn hex(self, node: u32, salt: u32, bytes: usize) -> String {
-        let words =
-            (0..bytes.div_ceil(8) as u32).map(|word| self.number(node, salt + (word << 20)));
-        let mut hex: String = words.map(|word| format!("{word:016x}")).collect();
+        let mut hex = String::new();
+        for word in 0..bytes.div_ceil(8) as u32 {
+            let number = self.number(node, salt + (word << 20));
+            for byte in number.to_be_bytes() {
+                hex.extend(
+                    [byte >> 4, byte & 15]
+                        .map(|digit| char::from(b"0123456789abcdef"[digit as usize])),
+                );
+            }
+        }
         hex.truncate(bytes * 2);
         hex
     }

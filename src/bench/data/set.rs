@@ -118,7 +118,7 @@ impl DataSet {
     pub fn scrape_at(&self, slot: u32, timestamp_ms: i64) -> Option<u32> {
         let since = timestamp_ms - self.timestamp_ms(slot, 0);
         let whole = since >= 0 && since % self.interval_ms == 0;
-        whole.then_some((since / self.interval_ms) as u32)
+        whole.then_some((since / self.interval_ms).cast_unsigned() as u32)
     }
 
     /// Which generation of its series a slot shows at a scrape; 0 without churn.
@@ -218,7 +218,7 @@ impl DataSet {
 struct Builder {
     set: DataSet,
     ids: HashMap<Box<str>, u32>,
-    churn_per_million: u64,
+    churn_share: f64,
 }
 
 impl Builder {
@@ -239,7 +239,7 @@ impl Builder {
         Self {
             set,
             ids: HashMap::new(),
-            churn_per_million: (share * 1e6).round() as u64,
+            churn_share: share,
         }
     }
 
@@ -301,7 +301,7 @@ impl Builder {
             self.set.pairs.push(pair);
         }
         let dice = splitmix64(model.key() as u64 ^ self.set.options.seed);
-        let churns = dice % 1_000_000 < self.churn_per_million;
+        let churns = ((dice % 1_000_000) as f64) < self.churn_share * 1e6;
         self.set.slots.push(Slot {
             labels: first..self.set.pairs.len() as u32,
             target: self.set.targets.len() as u32,

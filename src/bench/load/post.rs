@@ -101,7 +101,7 @@ impl Route {
     }
 }
 
-/// Source: prometheus/storage/remote/client.go, `Client.Store`.
+/// Source: Prometheus' `storage/remote/client.go`, `Client.Store`.
 fn prometheus_headers(protocol: Protocol) -> HeaderMap {
     let (content_type, version) = match protocol {
         Protocol::V1 => ("application/x-protobuf", "0.1.0"),

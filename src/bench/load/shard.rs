@@ -35,7 +35,7 @@ pub(super) struct Courier {
 impl Courier {
     /// Sends a body until a final answer; `None` when given up or cancelled.
     ///
-    /// Source: prometheus/storage/remote/queue_manager.go, `sendWriteRequestWithBackoff`.
+    /// Source: Prometheus' `queue_manager.go`, `sendWriteRequestWithBackoff`.
     pub(super) async fn deliver(&mut self, body: &Bytes) -> Option<Answer> {
         let mut backoff = BACKOFF_MIN;
         for attempt in 0..self.attempts_max.unwrap_or(u32::MAX) {
