@@ -10,6 +10,7 @@
 //!                             `-- ledger --------> compare <-------- ledger --'
 //! ```
 
+pub mod cli;
 pub mod compare;
 pub mod data;
 pub mod encode;
@@ -26,4 +27,25 @@ pub enum Protocol {
     /// `io.prometheus.write.v2.Request`.
     #[serde(rename = "2.0")]
     V2,
+}
+
+impl std::str::FromStr for Protocol {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "1.0" => Ok(Self::V1),
+            "2.0" => Ok(Self::V2),
+            _ => Err(format!("not a protocol version: {text:?} (1.0 or 2.0)")),
+        }
+    }
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::V1 => "1.0",
+            Self::V2 => "2.0",
+        })
+    }
 }

@@ -42,7 +42,7 @@ fn sink(behaviour: Behaviour) -> SinkHandle {
         behaviour,
         ..SinkOptions::default()
     };
-    Sink::start(options).unwrap()
+    Sink::start(options).expect("a free port")
 }
 
 fn options(sink: &SinkHandle, protocol: Protocol) -> LoadOptions {
@@ -61,7 +61,8 @@ fn options(sink: &SinkHandle, protocol: Protocol) -> LoadOptions {
 }
 
 async fn run(options: LoadOptions) -> LoadReport {
-    load::run(options, CancellationToken::new()).await.unwrap()
+    let report = load::run(options, CancellationToken::new()).await;
+    report.expect("the URL and headers are valid")
 }
 
 /// The comparison, once it is known that it may be judged.

@@ -24,13 +24,7 @@ fn sample(slot: u32, scrape: u32) -> Item {
 fn the_same_options_make_the_same_data() {
     let options = options(Profile::Kubernetes, 2);
     let (one, two) = (DataSet::new(&options, 1000), DataSet::new(&options, 1000));
-    let other = DataSet::new(
-        &DataOptions {
-            seed: 2,
-            ..options.clone()
-        },
-        1000,
-    );
+    let other = DataSet::new(&DataOptions { seed: 2, ..options }, 1000);
     let mut differ = 0;
     for slot in 0..one.slots() as u32 {
         let item = sample(slot, 3);

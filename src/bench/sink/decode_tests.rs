@@ -2,10 +2,12 @@ use proptest::prelude::*;
 
 use super::*;
 
+type OwnedLabels = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// What a visitor was shown, in a form that can be compared.
 #[derive(Debug, Default, PartialEq)]
 struct Seen {
-    series: Vec<(Vec<(Vec<u8>, Vec<u8>)>, Vec<String>)>,
+    series: Vec<(OwnedLabels, Vec<String>)>,
     metadata: u64,
     violations: Vec<&'static str>,
 }

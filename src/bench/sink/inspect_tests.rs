@@ -138,7 +138,7 @@ fn breaches_of_the_protocol_are_named() {
             vec![name.clone(), label("job", "a"), label("job", "b")],
             "label_twice",
         ),
-        (vec![name.clone(), label("job", "")], "label_empty"),
+        (vec![name, label("job", "")], "label_empty"),
         (vec![label("job", "a")], "no_metric_name"),
     ] {
         let request = rw1::WriteRequest {
