@@ -37,6 +37,20 @@ impl Fates {
     }
 }
 
+impl fmt::Display for Fates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            acknowledged,
+            refused,
+            indeterminate,
+        } = self;
+        write!(
+            f,
+            "{acknowledged} acknowledged, {refused} refused, {indeterminate} without answer"
+        )
+    }
+}
+
 /// Time from the first byte of an attempt to the end of its answer, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Latency {
@@ -154,10 +168,10 @@ impl fmt::Display for LoadSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rate = self.samples.acknowledged as f64 / self.seconds.max(1e-9);
         let per_sample = self.bytes as f64 / (self.samples.acknowledged as f64).max(1.0);
-        writeln!(f, "samples     {:?}", self.samples)?;
+        writeln!(f, "samples     {}", self.samples)?;
         writeln!(
             f,
-            "exemplars   {:?}, metadata {}",
+            "exemplars   {}; metadata {}",
             self.exemplars, self.metadata
         )?;
         writeln!(

@@ -7,6 +7,7 @@
 mod behaviour;
 mod decode;
 mod inspect;
+mod negotiate;
 mod scan;
 mod server;
 mod stats;

@@ -6,9 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming as IncomingBody};
-use hyper::header::{
-    CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT,
-};
+use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::{Duration, sleep};
@@ -16,11 +14,12 @@ use tokio::time::{Duration, sleep};
 use super::behaviour::{Behaviour, Fail, V2Support, When};
 use super::decode::{Encoding, unpack};
 use super::inspect::{Inspected, Inspector};
+use super::negotiate::{header_violations, negotiate};
 use super::store::{Incoming, Stored};
 use super::{Shared, TENANT_SEPARATOR};
 use crate::bench::Protocol;
 use crate::bench::data::ValueOptions;
-use crate::bench::load::{VERSION_HEADER, WRITTEN_HEADERS};
+use crate::bench::load::WRITTEN_HEADERS;
 
 /// Compressed bytes above which a body is 413 whatever the behaviour; as in Prometheus.
 const BODY_MAX_BYTES: u64 = 32 << 20;
@@ -336,59 +335,6 @@ impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.0.update(|store| store.counting.stats.hanging -= 1);
     }
-}
-
-/// Version and compression by the headers, or why not.
-///
-/// As strict as Prometheus: no content type means 1.0, and so does a `proto` after a space.
-/// Source: `client_golang/exp/api/remote`, `remote_api.go`.
-fn negotiate(headers: &HeaderMap, zstd: bool) -> Result<(Protocol, Encoding), String> {
-    let text = |name| {
-        headers
-            .get(name)
-            .map(|value: &HeaderValue| value.to_str().unwrap_or("?"))
-    };
-    let content_type = text(CONTENT_TYPE).unwrap_or("application/x-protobuf");
-    let mut parts = content_type.split(';');
-    if parts.next().map(str::trim) != Some("application/x-protobuf") {
-        return Err(format!("content type {content_type:?}"));
-    }
-    let mut protocol = Protocol::V1;
-    for parameter in parts {
-        protocol = match parameter.strip_prefix("proto=") {
-            Some("io.prometheus.write.v2.Request") => Protocol::V2,
-            Some("prometheus.WriteRequest") => Protocol::V1,
-            Some(_) => return Err(format!("content type {content_type:?}")),
-            None => protocol,
-        };
-    }
-    match text(CONTENT_ENCODING) {
-        None | Some("snappy") => Ok((protocol, Encoding::Snappy)),
-        Some("zstd") if zstd && protocol == Protocol::V1 => Ok((protocol, Encoding::Zstd)),
-        Some(other) => Err(format!("content encoding {other:?}")),
-    }
-}
-
-/// Headers that a sender must send; 1.0 and 2.0 spec, Protocol.
-fn header_violations(headers: &HeaderMap, protocol: Protocol) -> Vec<&'static str> {
-    let mut rules = Vec::new();
-    if !headers.contains_key(USER_AGENT) {
-        rules.push("no_user_agent");
-    }
-    let version = headers.get(VERSION_HEADER).map(HeaderValue::as_bytes);
-    let right = match protocol {
-        Protocol::V1 => version.is_some_and(|version| version.starts_with(b"0.1.")),
-        Protocol::V2 => version.is_some_and(|version| version.starts_with(b"2.0.")),
-    };
-    // VictoriaMetrics' own encoding comes with a version header of its own.
-    if !right
-        && headers
-            .get(CONTENT_ENCODING)
-            .is_none_or(|encoding| encoding != "zstd")
-    {
-        rules.push("version_header");
-    }
-    rules
 }
 
 fn now_ms() -> i64 {

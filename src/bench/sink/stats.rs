@@ -37,6 +37,13 @@ impl Spread {
     }
 }
 
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { p50, p90, p99, max } = self;
+        write!(f, "p50 {p50}, p90 {p90}, p99 {p99}, max {max}")
+    }
+}
+
 /// A snapshot of everything counted so far.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct SinkStats {
@@ -133,9 +140,9 @@ impl fmt::Display for SinkStats {
             self.stored_bytes,
             self.bytes_per_sample()
         )?;
-        writeln!(f, "a request   elements {:?}", self.elements_per_request)?;
-        writeln!(f, "            targets {:?}", self.targets_per_request)?;
-        writeln!(f, "age ms      {:?}", self.age_ms)?;
+        writeln!(f, "a request   elements {}", self.elements_per_request)?;
+        writeln!(f, "            targets {}", self.targets_per_request)?;
+        writeln!(f, "age ms      {}", self.age_ms)?;
         write!(
             f,
             "tenants     {:?}, {} foreign series; violations {:?}",

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::proto::varint_length;
 use super::*;
 use crate::bench::data::{Churn, DataOptions, Profile};
 
@@ -106,7 +107,7 @@ fn a_2_0_body_decodes_to_what_the_data_set_says() {
     let request = rw2::Request::decode(&*body(&data, Protocol::V2, &items)).unwrap();
     assert_eq!(request.timeseries.len(), items.len());
     assert_eq!(request.symbols[0], "");
-    let unique: std::collections::HashSet<&String> = request.symbols.iter().collect();
+    let unique: HashSet<&String> = request.symbols.iter().collect();
     assert_eq!(unique.len(), request.symbols.len());
     let text = |number: u32| request.symbols[number as usize].clone();
     for (series, item) in request.timeseries.iter().zip(&items) {

@@ -4,11 +4,17 @@
 //! cost less than the program under test; tests hold the result against the generated types.
 //! A float whose bits are zero is left out as proto3 does; −0 is written.
 
+mod proto;
+mod symbols;
+
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
 
+use self::proto::{put_bytes, put_label, put_sample, put_sample_fields, put_varint};
+use self::symbols::SymbolTable;
 use super::Protocol;
 use super::data::{
     DataSet, END_LABEL, Flavour, Item, SeriesModel, What, expected_exemplar, expected_histogram,
@@ -242,7 +248,7 @@ impl Encoder {
 
 /// All metric families of a data set, as Prometheus sends them to 1.0 receivers each minute.
 pub fn metadata(data: &DataSet) -> Vec<rw1::MetricMetadata> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     let mut families = Vec::new();
     for slot in 0..data.slots() as u32 {
         let name = metric_name(data, slot);
@@ -305,120 +311,5 @@ fn element(data: &DataSet, item: Item) -> Form {
     }
 }
 
-/// The symbols of one 2.0 request: a data set's strings, and some of the request's own.
-struct SymbolTable {
-    /// Per string of the data set: request in which it was last used, and its number there.
-    numbers: Vec<(u32, u32)>,
-    request: u32,
-    order: Vec<Symbol>,
-    extra: std::collections::HashMap<String, u32>,
-}
-
-enum Symbol {
-    Shared(u32),
-    Extra(String),
-}
-
-impl SymbolTable {
-    fn new(strings: usize) -> Self {
-        Self {
-            numbers: vec![(0, 0); strings],
-            request: 0,
-            order: Vec::new(),
-            extra: std::collections::HashMap::new(),
-        }
-    }
-
-    fn begin(&mut self) {
-        self.request = self.request.wrapping_add(1);
-        self.order.clear();
-        self.extra.clear();
-    }
-
-    /// The symbol 0 is the empty string, so the first of ours is 1.
-    fn next(&mut self, symbol: Symbol) -> u32 {
-        self.order.push(symbol);
-        self.order.len() as u32
-    }
-
-    fn shared(&mut self, id: u32) -> u32 {
-        let (request, number) = self.numbers[id as usize];
-        if request == self.request {
-            return number;
-        }
-        let number = self.next(Symbol::Shared(id));
-        self.numbers[id as usize] = (self.request, number);
-        number
-    }
-
-    fn extra(&mut self, text: &str) -> u32 {
-        if let Some(number) = self.extra.get(text) {
-            return *number;
-        }
-        let number = self.next(Symbol::Extra(text.to_owned()));
-        self.extra.insert(text.to_owned(), number);
-        number
-    }
-
-    fn write(&self, data: &DataSet, out: &mut Vec<u8>) {
-        put_bytes(out, 4, b"");
-        for symbol in &self.order {
-            match symbol {
-                Symbol::Shared(id) => {
-                    put_bytes(out, 4, data.symbols()[*id as usize].as_bytes());
-                }
-                Symbol::Extra(text) => put_bytes(out, 4, text.as_bytes()),
-            }
-        }
-    }
-}
-
-fn put_sample(out: &mut Vec<u8>, bits: u64, timestamp_ms: i64, start_ms: i64) {
-    put_sample_fields(out, bits, timestamp_ms, 1);
-    if start_ms != 0 {
-        put_varint(out, 3 << 3);
-        put_varint(out, start_ms.cast_unsigned());
-    }
-}
-
-/// Value and timestamp in two fields that follow each other.
-fn put_sample_fields(out: &mut Vec<u8>, bits: u64, timestamp_ms: i64, first: u64) {
-    if bits != 0 {
-        put_varint(out, first << 3 | 1);
-        out.extend_from_slice(&bits.to_le_bytes());
-    }
-    if timestamp_ms != 0 {
-        put_varint(out, (first + 1) << 3);
-        put_varint(out, timestamp_ms.cast_unsigned());
-    }
-}
-
-fn put_label(out: &mut Vec<u8>, name: &str, value: &str) {
-    let length = |text: &str| 1 + varint_length(text.len() as u64) + text.len();
-    put_varint(out, 1 << 3 | 2);
-    put_varint(out, (length(name) + length(value)) as u64);
-    put_bytes(out, 1, name.as_bytes());
-    put_bytes(out, 2, value.as_bytes());
-}
-
-fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
-    put_varint(out, field << 3 | 2);
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-fn varint_length(value: u64) -> usize {
-    (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
-}
-
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
 #[cfg(test)]
-#[path = "encode_tests.rs"]
 mod tests;
