@@ -571,6 +571,64 @@ async fn a_retry_is_byte_identical_and_says_which_it_is() {
 }
 
 #[tokio::test]
+async fn a_load_waits_as_long_as_retry_after_says() {
+    let fail = Fail {
+        every: 2,
+        status: 503,
+        when: When::BeforeStoring,
+        retry_after_seconds: Some(1),
+    };
+    let sink = sink(Behaviour {
+        fail: vec![fail],
+        ..Behaviour::default()
+    });
+    let report = run(LoadOptions {
+        senders: 1,
+        max_samples_per_send: 10,
+        stop: Stop {
+            samples: Some(20),
+            ..Stop::default()
+        },
+        ..options(&sink, Protocol::V1)
+    })
+    .await;
+    assert_eq!(report.summary.retries, 1);
+    assert!(report.summary.seconds >= 1.0, "{}", report.summary);
+    assert!(checked(&sink, &report).is_exact());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_never_comes_is_given_up_and_asked_for_again() {
+    let hang = Hang {
+        series: None,
+        time: None,
+        when: When::AfterStoring,
+    };
+    let sink = sink(Behaviour {
+        hang: Some(hang),
+        ..Behaviour::default()
+    });
+    let options = LoadOptions {
+        remote_timeout: Duration::from_millis(100),
+        ..options(&sink, Protocol::V2)
+    };
+    let running = tokio::spawn(run(options));
+    let stats = until(&sink, |stats| stats.unanswered >= 4).await;
+    assert!(
+        stats.in_flight <= 4,
+        "a sender's old request ends with its connection"
+    );
+    sink.set_behaviour(Behaviour::default());
+    let report = running.await.unwrap();
+    assert!(report.summary.network_errors >= 4 && report.summary.retries >= 4);
+    let found = checked(&sink, &report);
+    assert!(
+        found.duplicates >= 400 && found.indeterminate_stored == 0,
+        "{found}"
+    );
+}
+
+#[tokio::test]
 async fn the_sink_reads_content_types_and_encodings_as_prometheus_does() {
     let sink = sink(Behaviour::default());
     let message = rw1::WriteRequest::default().encode_to_vec();
