@@ -1,0 +1,195 @@
+//! `bench load`.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use super::{Output, interrupted, pair, print, show_progress};
+use crate::bench::Protocol;
+use crate::bench::data::{Churn, DataOptions, Profile};
+use crate::bench::load::{Load, LoadOptions, LoadSummary, Speed, Stop};
+use crate::units::Span;
+
+/// What to send, where, and how fast.
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
+#[derive(Debug, Args)]
+pub struct LoadArgs {
+    /// Receiver: http://HOST:PORT/PATH
+    #[arg(long)]
+    url: String,
+    /// Exporters: kubernetes, node, giant or churn
+    #[arg(long, default_value_t)]
+    profile: Profile,
+    /// Number of nodes; 820 series each with kubernetes
+    #[arg(long, default_value_t = 50)]
+    nodes: u32,
+    /// Shards, each with one request in flight
+    #[arg(long, default_value_t = 8)]
+    senders: usize,
+    /// Remote-write version: 1.0 or 2.0
+    #[arg(long, default_value_t)]
+    protocol: Protocol,
+    /// realtime, a factor such as 10x, or full
+    #[arg(long, default_value_t)]
+    speed: Speed,
+    /// Stop after so many scrapes of each target
+    #[arg(long)]
+    scrapes: Option<u32>,
+    /// Stop after so many samples
+    #[arg(long)]
+    samples: Option<u64>,
+    /// Stop after so much time
+    #[arg(long)]
+    duration: Option<Span>,
+    /// Time between two scrapes of a target
+    #[arg(long, default_value = "15s")]
+    interval: Span,
+    /// Elements in a request
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
+    max_samples_per_send: u32,
+    /// Elements that may wait for a shard
+    #[arg(long, default_value_t = 10_000)]
+    capacity: usize,
+    /// Age at which a request leaves although it is not full
+    #[arg(long, default_value = "5s")]
+    batch_send_deadline: Span,
+    /// Time for one attempt
+    #[arg(long, default_value = "30s")]
+    remote_timeout: Span,
+    /// Give a request up after so many attempts [default: never]
+    #[arg(long)]
+    attempts: Option<u32>,
+    /// Time to finish once everything is read
+    #[arg(long, default_value = "1m")]
+    flush_deadline: Span,
+    /// Seed of names, offsets and values
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Timestamp (ms) of the first scrape round [default: so that the data ends about now]
+    #[arg(long)]
+    start: Option<i64>,
+    /// A header for every request; may be given often
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    header: Vec<(String, String)>,
+    /// A label for every series; may be given often
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    external_label: Vec<(String, String)>,
+    /// Replace a share of the series every so many scrapes
+    #[arg(long, value_name = "SHARE/SCRAPES", value_parser = churn)]
+    churn: Option<Churn>,
+    /// Send special floats: NaNs with payloads, −0, infinities, subnormals
+    #[arg(long)]
+    weird: bool,
+    /// Send native histograms
+    #[arg(long)]
+    histograms: bool,
+    /// Send exemplars
+    #[arg(long)]
+    exemplars: bool,
+    /// Send metadata
+    #[arg(long)]
+    metadata: bool,
+    /// Send start timestamps (2.0)
+    #[arg(long)]
+    start_timestamps: bool,
+    /// How the result is printed
+    #[arg(long, short, value_enum, default_value_t)]
+    pub(super) output: Output,
+}
+
+fn churn(text: &str) -> Result<Churn, String> {
+    let refuse = || format!("not SHARE/SCRAPES: {text:?} (for example 0.3/8)");
+    let (share, scrapes) = text.split_once('/').ok_or_else(refuse)?;
+    let share: f64 = share.parse().map_err(|_| refuse())?;
+    let every_scrapes: u32 = scrapes.parse().map_err(|_| refuse())?;
+    if !(0.0..=1.0).contains(&share) || every_scrapes == 0 {
+        return Err(refuse());
+    }
+    Ok(Churn {
+        share,
+        every_scrapes,
+    })
+}
+
+impl LoadArgs {
+    /// The same as options of the library.
+    pub fn into_options(self) -> LoadOptions {
+        LoadOptions {
+            url: self.url,
+            data: DataOptions {
+                profile: self.profile,
+                seed: self.seed,
+                nodes: self.nodes,
+                interval: self.interval.0,
+                start_ms: self.start,
+                weird: self.weird,
+                churn: self.churn,
+                external_labels: self.external_label,
+                histograms: self.histograms,
+                exemplars: self.exemplars,
+                metadata: self.metadata,
+                start_timestamps: self.start_timestamps,
+            },
+            protocol: self.protocol,
+            senders: self.senders,
+            max_samples_per_send: self.max_samples_per_send as usize,
+            capacity: self.capacity,
+            batch_send_deadline: self.batch_send_deadline.0,
+            speed: self.speed,
+            stop: Stop {
+                scrapes: self.scrapes,
+                samples: self.samples,
+                duration: self.duration.map(|span| span.0),
+            },
+            remote_timeout: self.remote_timeout.0,
+            attempts_max: self.attempts,
+            flush_deadline: self.flush_deadline.0,
+            headers: self.header,
+        }
+    }
+}
+
+pub(super) async fn run(args: LoadArgs) -> Result<ExitCode, Box<dyn Error + Send + Sync>> {
+    let output = args.output;
+    let load = Load::new(args.into_options())?;
+    let progress = load.progress();
+    let cancel = CancellationToken::new();
+    let mut running = std::pin::pin!(load.run(cancel.clone()));
+    let mut shown = std::pin::pin!(show_progress(|| line(&progress.summary())));
+    let mut stopping = std::pin::pin!(interrupted());
+    let report = loop {
+        tokio::select! {
+            report = &mut running => break report,
+            () = &mut shown => {}
+            result = &mut stopping, if !cancel.is_cancelled() => {
+                result?;
+                cancel.cancel();
+            }
+        }
+    };
+    print(output, &report.summary)?;
+    Ok(if all_written(&report.summary) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn all_written(summary: &LoadSummary) -> bool {
+    let lost = |fates: crate::bench::load::Fates| fates.refused + fates.indeterminate;
+    lost(summary.samples) + lost(summary.exemplars) == 0
+}
+
+fn line(summary: &LoadSummary) -> String {
+    format!(
+        "{:6.0} s  acknowledged {}  refused {}  retries {}  errors {}  p99 {:.1} ms",
+        summary.seconds,
+        summary.samples.acknowledged,
+        summary.samples.refused,
+        summary.retries,
+        summary.network_errors,
+        summary.latency.p99_ms
+    )
+}

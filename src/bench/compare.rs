@@ -1,0 +1,135 @@
+//! What senders were told is written, against what receivers have.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::data::{DataSet, Item};
+use super::load::{Fate, LoadReport};
+use super::sink::SinkHandle;
+
+/// Missing samples that are described.
+const EXAMPLES_MAX: usize = 10;
+
+/// The difference between ledgers. Histograms and stale markers count as samples.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Comparison {
+    /// Acknowledged to a sender.
+    pub acknowledged: u64,
+    /// Acknowledged, and not there: lost.
+    pub missing: u64,
+    /// Some of the missing ones, with labels and timestamp.
+    pub missing_examples: Vec<String>,
+    /// On the wire without a final answer, and there.
+    pub indeterminate_stored: u64,
+    /// On the wire without a final answer, and not there.
+    pub indeterminate_absent: u64,
+    /// Refused, and there all the same.
+    pub refused_stored: u64,
+    /// There although no sender ever sent them: made up, or altered on the way.
+    pub never_sent: u64,
+    /// Accepted again with the same bits.
+    pub duplicates: u64,
+    /// Accepted again with other bits.
+    pub conflicts: u64,
+    /// First accepted after a newer one of their series.
+    pub order_violations: u64,
+    /// With bits that are not those that labels and timestamp ask for; 0 if not verified.
+    pub wrong: u64,
+}
+
+impl Comparison {
+    /// Nothing is lost, made up, altered or out of order; duplicates are no harm.
+    pub fn is_sound(&self) -> bool {
+        let faults = [
+            self.missing,
+            self.never_sent,
+            self.conflicts,
+            self.order_violations,
+            self.wrong,
+        ];
+        faults.iter().all(|count| *count == 0)
+    }
+
+    /// Sound, and nothing came twice.
+    pub fn is_exact(&self) -> bool {
+        self.is_sound() && self.duplicates == 0
+    }
+
+    fn note(&mut self, fate: Fate, stored: bool, data: &DataSet, item: Item) {
+        match (fate, stored) {
+            (Fate::Acknowledged, true) => self.acknowledged += 1,
+            (Fate::Acknowledged, false) => {
+                self.acknowledged += 1;
+                self.missing += 1;
+                if self.missing_examples.len() < EXAMPLES_MAX {
+                    let labels = data.labels(item);
+                    let at = data.timestamp_ms(item.slot, item.scrape);
+                    self.missing_examples.push(format!("{labels:?} at {at}"));
+                }
+            }
+            (Fate::Indeterminate, true) => self.indeterminate_stored += 1,
+            (Fate::Indeterminate, false) => self.indeterminate_absent += 1,
+            (Fate::Refused, true) => self.refused_stored += 1,
+            (Fate::Refused, false) | (Fate::Unsent, _) => {}
+        }
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "acknowledged {}, missing {}, never sent {}, duplicates {}, conflicts {}, out of order {}, wrong {}",
+            self.acknowledged,
+            self.missing,
+            self.never_sent,
+            self.duplicates,
+            self.conflicts,
+            self.order_violations,
+            self.wrong
+        )?;
+        write!(
+            f,
+            "without answer: {} stored, {} not; refused and stored all the same: {}",
+            self.indeterminate_stored, self.indeterminate_absent, self.refused_stored
+        )?;
+        for example in &self.missing_examples {
+            write!(f, "\nmissing {example}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Compares all that these loads sent with all that these sinks have; a sample may be in any.
+///
+/// The sinks must remember timestamps, and nothing else may have sent to them.
+pub fn compare(sinks: &[&SinkHandle], loads: &[&LoadReport]) -> Comparison {
+    let mut found = Comparison::default();
+    let mut matched = 0;
+    for load in loads {
+        for slot in 0..load.data.slots() as u32 {
+            for (item, fate) in load.ledger.of_slot(slot) {
+                let key = load.data.model(item).key();
+                let at = load.data.timestamp_ms(slot, item.scrape);
+                let copies = sinks
+                    .iter()
+                    .filter(|sink| sink.has(&load.headers, key, at))
+                    .count();
+                matched += copies as u64;
+                found.note(fate, copies > 0, &load.data, item);
+            }
+        }
+    }
+    let mut distinct = 0;
+    for sink in sinks {
+        let stats = sink.stats();
+        distinct += sink.distinct();
+        found.duplicates += stats.duplicates;
+        found.conflicts += stats.conflicts;
+        found.order_violations += stats.order_violations;
+        found.wrong += stats.wrong;
+    }
+    found.never_sent = distinct.saturating_sub(matched);
+    found
+}
