@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use sluicegate::app::App;
+use sluicegate::bench::{self, cli::BenchArgs};
 use sluicegate::cli::{Cli, Command, RunArgs, exit};
 use sluicegate::config;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,7 +23,17 @@ fn main() -> ExitCode {
             Ok(code) => ExitCode::from(code),
             Err(_) => ExitCode::from(exit::FAILED),
         },
+        Command::Bench(args) => bench(args),
     }
+}
+
+fn bench(args: BenchArgs) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let ended = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(bench::cli::run(args)));
+    ended.unwrap_or_else(|error| {
+        say(&mut std::io::stderr(), &format!("sluicegate bench: {error}"));
+        ExitCode::from(exit::FAILED)
+    })
 }
 
 fn run(args: &RunArgs) -> ExitCode {

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::cli::BenchArgs;
 use crate::config;
 use crate::units::{ByteSize, Span};
 
@@ -29,7 +30,7 @@ pub mod exit {
 }
 
 /// The whole command line.
-#[derive(Clone, Debug, Parser)]
+#[derive(Debug, Parser)]
 #[command(
     name = "sluicegate",
     version,
@@ -62,12 +63,14 @@ impl Cli {
 }
 
 /// What to do.
-#[derive(Clone, Debug, Subcommand)]
+#[derive(Debug, Subcommand)]
 pub enum Command {
     /// Accept remote write and pass it on.
     Run(Box<RunArgs>),
     /// Check a configuration file: exit 0, or 1 with every problem listed.
     Check(CheckArgs),
+    /// Load generator and counting receiver, for this and any other remote-write program.
+    Bench(BenchArgs),
 }
 
 const RUN_EXAMPLES: &str = "\

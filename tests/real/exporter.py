@@ -172,7 +172,7 @@ class Pages:
             ] + ([metric({"kind": "vanishing"}, integer_histogram(scrape, self.created))] if there(scrape) else [])),
             family("native_share_ratio", 4, "ratio", "A float histogram.", [
                 metric({"kind": "float"}, float_histogram(scrape, self.created)),
-                metric({"kind": "odd_sum"}, float_histogram(scrape, self.created, math.nan if scrape % 2 else math.inf)),
+                metric({"kind": "odd_sum"}, float_histogram(scrape, self.created, (math.nan, math.inf)[scrape % 2])),
             ]),
             family("native_queue_bytes", 5, "bytes", "A gauge histogram.", [
                 metric({"kind": "gauge"}, integer_histogram(scrape % 5 + 1, None)),

@@ -12,7 +12,8 @@
 #   skip NAME: why
 #
 # Nothing that can't be had is an error: the scenarios that need it say that they are skipped.
-# On a machine with two cores and empty caches the builds take about four minutes each.
+# On a machine with two cores and empty caches the two builds take three to four minutes each while nothing
+# else runs, and leave 2.3 GB of modules and 1.8 GB of build cache where Go keeps them.
 set -u
 
 CACHE=${SLUICEGATE_TEST_CACHE:-$HOME/.cache/sluicegate-tests}
@@ -80,7 +81,7 @@ build() { # MODULE VERSION PACKAGE OUTPUT GO-BUILD-FLAGS...
     module=$1 version=$2 package=$3 output=$4
     shift 4
     source=$(cd "$WORK" && GOWORK=off go mod download -json "$module@$version" 2>/dev/null |
-        sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+        sed -n 's/^[[:space:]]*"Dir": "\(.*\)",$/\1/p')
     [ -n "$source" ] || return 1
     rm -rf "$WORK/source" && cp -R "$source" "$WORK/source" && chmod -R u+w "$WORK/source" || return 1
     echo "$module $version"

@@ -104,7 +104,8 @@ class Program:
         self.log_path = os.path.join(folder, name + ".log")
         self.command = command
         self.port = port
-        self.url = f"http://127.0.0.1:{port}"
+        self.address = f"127.0.0.1:{port}"
+        self.url = "http://" + self.address
         self.ready_path = ready_path
         self.process = None
 
@@ -208,8 +209,7 @@ def node_exporter(folder):
     command = [
         find("prometheus-node-exporter"),
         f"--web.listen-address=127.0.0.1:{port}",
-        # Collectors that log errors or vary with the machine's services add nothing here.
-        "--no-collector.systemd",
+        "--no-collector.textfile",  # complains at each scrape that its folder is not there
     ]
     return Program("node-exporter", folder, command, ready_path="/metrics", port=port).start()
 

@@ -5,16 +5,15 @@ and bit, also through the end of both: the sender's last flush arrives while the
 import programs
 import stores
 from scenario import (
-    Sender,
     compare_entries,
     insist,
     insist_comparison_can_fail,
     insist_holds,
     main,
-    read_stopped,
     summary,
     with_external_labels,
 )
+from sender import Sender, read_stopped
 
 FEATURES = ("exemplar-storage", "native-histograms")
 

@@ -12,15 +12,8 @@ import programs
 import stores
 import wire
 from programs import DIRECT, total, wait_until
-from scenario import (
-    Sender,
-    insist,
-    insist_comparison_can_fail,
-    insist_holds,
-    main,
-    read_stopped,
-    summary,
-)
+from scenario import insist, insist_comparison_can_fail, insist_holds, main, summary
+from sender import Sender, read_stopped
 
 TENANT = "team-a"
 OTHER_TENANT = "team-b"

@@ -4,7 +4,8 @@ all that VictoriaMetrics keeps of a float."""
 
 import programs
 import stores
-from scenario import Sender, insist, insist_comparison_can_fail, insist_holds, main, read_stopped, summary
+from scenario import insist, insist_comparison_can_fail, insist_holds, main, summary
+from sender import Sender, read_stopped
 
 
 def scenario(folder):

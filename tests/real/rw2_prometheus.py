@@ -10,16 +10,15 @@ import stores
 import wire
 from programs import DIRECT
 from scenario import (
-    Sender,
     compare_entries,
     insist,
     insist_comparison_can_fail,
     insist_holds,
     main,
-    read_stopped,
     summary,
     with_external_labels,
 )
+from sender import Sender, read_stopped
 
 PAGES = ("text", "openmetrics", "protobuf", "classic", "utf8")
 SENDER_FEATURES = ("exemplar-storage", "metadata-wal-records", "st-storage", "xor2-encoding")
@@ -59,14 +58,20 @@ def scenario(folder):
     if DIRECT:
         # Prometheus sends its exemplars in series without a sample, and no Prometheus takes those.
         if stored_exemplars or failed != found:
-            raise RuntimeError(f"{len(stored_exemplars)} series with exemplars, {failed:.0f} of {found} exemplars failed")
+            raise RuntimeError(f"{len(stored_exemplars)} series have exemplars, {failed:.0f} of {found} failed")
     else:
         compare_entries(exemplars, stored_exemplars, "exemplars")
         if failed:
             raise RuntimeError(f"the sender counts {failed:.0f} as failed")
     counts = stores.census(sent)
     insist_holds(
-        counts, "stale markers", "NaNs", "float histograms", "gauge histograms", "custom-bucket histograms", "stale histograms"
+        counts,
+        "stale markers",
+        "NaNs",
+        "float histograms",
+        "gauge histograms",
+        "custom-bucket histograms",
+        "stale histograms",
     )
     insist_comparison_can_fail(expected, stored)
     return f"{summary(counts)}; {found} exemplars, {len(metadata)} series with metadata, {zeros} starts"

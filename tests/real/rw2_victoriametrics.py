@@ -5,7 +5,8 @@ must notice, and deliver all of it as 1.0."""
 import programs
 import stores
 from programs import DIRECT
-from scenario import Sender, insist, insist_comparison_can_fail, insist_holds, main, read_stopped, summary
+from scenario import insist, insist_comparison_can_fail, insist_holds, main, summary
+from sender import Sender, read_stopped
 
 
 def scenario(folder):
