@@ -28,10 +28,17 @@ fn main() -> ExitCode {
 }
 
 fn bench(args: BenchArgs) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let ended = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(bench::cli::run(args)));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let ended = runtime
+        .map_err(Into::into)
+        .and_then(|runtime| runtime.block_on(bench::cli::run(args)));
     ended.unwrap_or_else(|error| {
-        say(&mut std::io::stderr(), &format!("sluicegate bench: {error}"));
+        say(
+            &mut std::io::stderr(),
+            &format!("sluicegate bench: {error}"),
+        );
         ExitCode::from(exit::FAILED)
     })
 }

@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn series_of_one_target_share_a_lane_whatever_else_they_say() {
         let rules = rules();
-        let lane = |metric, instance| {
+        let lane = |metric: &str, instance: &str| {
             rules.lane(&labels(&[
                 ("__name__", metric),
                 ("instance", instance),
@@ -152,7 +152,7 @@ mod tests {
             "100 targets fall on many lanes: {}",
             lanes.len()
         );
-        let orphan = |metric| rules.lane(&labels(&[("__name__", metric), ("job", "push")]));
+        let orphan = |metric: &str| rules.lane(&labels(&[("__name__", metric), ("job", "push")]));
         let by_name: std::collections::HashSet<_> =
             (0..50).map(|n| orphan(&format!("metric_{n}"))).collect();
         assert!(
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn a_heavy_target_is_spread_by_its_second_key() {
         let rules = rules();
-        let lane = |namespace| {
+        let lane = |namespace: &str| {
             rules.lane(&labels(&[
                 ("__name__", "kube_pod_info"),
                 ("instance", "ksm:8080"),

@@ -1,3 +1,5 @@
 //! The one integration binary: behaviour over real sockets, and guards over the sources.
 mod bench_tools;
+mod engine;
+mod harness;
 mod protobuf_code;
