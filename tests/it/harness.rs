@@ -38,7 +38,22 @@ pub(crate) async fn proxy(upstreams: &[String], flags: impl FnOnce(&mut RunArgs)
         ..RunArgs::default()
     };
     flags(&mut args);
-    let loaded = config::load(&args).unwrap_or_else(|problems| panic!("{problems}"));
+    start(&args).await
+}
+
+/// Starts a proxy with this configuration file, and further flags.
+pub(crate) async fn configured(yaml: &str, flags: impl FnOnce(&mut RunArgs)) -> Proxy {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(&file, yaml).expect("the file is written");
+    proxy(&[], |args| {
+        args.config_file = Some(file.path().to_owned());
+        flags(args);
+    })
+    .await
+}
+
+async fn start(args: &RunArgs) -> Proxy {
+    let loaded = config::load(args).unwrap_or_else(|problems| panic!("{problems}"));
     let app = App::build(&loaded.config).await.expect("the proxy starts");
     let (data, admin) = (app.data_addr().unwrap(), app.admin_addr().unwrap());
     let (queues, status) = (app.queues().to_vec(), app.status());
@@ -94,6 +109,24 @@ impl Proxy {
             proxy.queues.iter().all(|q| q.is_idle())
         })
         .await;
+    }
+
+    /// Elements pending anywhere.
+    pub(crate) fn pending(&self) -> u64 {
+        let of = |queue: &Arc<Queue>| queue.books().pending.total().total();
+        self.queues.iter().map(of).sum()
+    }
+
+    /// Elements that any queue has to account for.
+    pub(crate) fn received(&self) -> u64 {
+        let of = |queue: &Arc<Queue>| queue.books().received.total();
+        self.queues.iter().map(of).sum()
+    }
+
+    /// Bytes of the log in use, and how many it may have.
+    pub(crate) fn log_bytes(&self) -> (u64, u64) {
+        let log = self.status.ingest.log.occupancy();
+        (log.bytes, log.limit)
     }
 
     /// The books of all queues, for messages.
