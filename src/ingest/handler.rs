@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderName};
+use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response};
 use tokio::sync::watch;
 
@@ -46,6 +47,11 @@ const MEMORY_WAIT: Duration = Duration::from_secs(1);
 const LARGE_BODY: usize = 256 << 10;
 /// Room reserved in the log for a body that does not say its length.
 const UNKNOWN_LENGTH: u64 = 1 << 20;
+
+/// Bytes of a refused body that are read all the same.
+const DISCARD_BYTES: usize = 1 << 20;
+/// How long they may take.
+const DISCARD_WAIT: Duration = Duration::from_secs(1);
 
 /// What ingest accepts, and how long it waits.
 #[derive(Clone, Debug)]
@@ -169,6 +175,11 @@ impl IngestMetrics {
                 .counter(&metrics::RECEIVED, &labels)
                 .increment(admitted.get(kind));
         }
+        self.refused(decoded);
+    }
+
+    /// Counts what was refused by itself, whether or not anything beside it was admitted.
+    fn refused(&self, decoded: &Decoded) {
         for row in decoded.series.iter().filter(|row| row.invalid.is_some()) {
             let reason = row.invalid.map_or("", InvalidSeries::reason);
             let counts = [
@@ -209,9 +220,13 @@ pub async fn handle(request: Request<Incoming>, ingest: Arc<Ingest>) -> Response
     }
     ingest.activity.began();
     let _ended = OnDrop(|| ingest.activity.ended());
+    let (parts, mut body) = request.into_parts();
     let mut protocol = None;
-    let outcome = receive(request, &ingest, began, &mut protocol).await;
+    let outcome = receive(&parts, &mut body, &ingest, began, &mut protocol).await;
     let outcome = outcome.unwrap_or_else(Outcome::Refused);
+    if outcome.is_about_headers() && !parts.headers.contains_key(EXPECT) {
+        discard(body).await;
+    }
     ingest.metrics.answered(&outcome, began.elapsed());
     if outcome.status().is_client_error() {
         let (status, reason) = (outcome.status().as_u16(), outcome.reason());
@@ -248,12 +263,12 @@ fn is_write_path(path: &str) -> bool {
 }
 
 async fn receive(
-    request: Request<Incoming>,
+    parts: &Parts,
+    body: &mut Incoming,
     ingest: &Arc<Ingest>,
     began: Instant,
     protocol: &mut Option<Protocol>,
 ) -> Result<Outcome, Refusal> {
-    let (parts, body) = request.into_parts();
     if !is_write_path(parts.uri.path()) {
         return Err(Refusal::NotFound);
     }
@@ -271,21 +286,18 @@ async fn receive(
         return Err(Refusal::BodySize(limit));
     }
     let tenant = Arc::new(tenant_of(&parts.headers, &ingest.options.tenant_headers));
-    let room = ingest
-        .log
-        .reserve(
-            length.unwrap_or(UNKNOWN_LENGTH),
-            &tenant,
-            ingest.options.queue_wait,
-        )
-        .await
-        .map_err(|LogError::Full { retry_after }| Refusal::LogFull(retry_after))?;
+    let mut room = reserve(ingest, length.unwrap_or(UNKNOWN_LENGTH), &tenant).await?;
     let memory = ingest
         .bodies
         .lend(length.unwrap_or(limit), MEMORY_WAIT)
         .await;
     let _memory = memory.ok_or(Refusal::Memory)?;
     let body = read_body(body, limit, began).await?;
+    if length.is_none() && body.len() as u64 > UNKNOWN_LENGTH {
+        // Given back first: what is larger than the log has to find it empty.
+        drop(room);
+        room = reserve(ingest, body.len() as u64, &tenant).await?;
+    }
     let request = Received {
         body,
         protocol: as_protocol,
@@ -297,12 +309,26 @@ async fn receive(
     request.admit(ingest).await
 }
 
+async fn reserve(ingest: &Ingest, bytes: u64, tenant: &Tenant) -> Result<Reservation, Refusal> {
+    let reserved = ingest.log.reserve(bytes, tenant, ingest.options.queue_wait);
+    reserved
+        .await
+        .map_err(|LogError::Full { retry_after }| Refusal::LogFull(retry_after))
+}
+
 fn negotiate_headers(
     headers: &HeaderMap,
     ingest: &Ingest,
 ) -> Result<(Protocol, Encoding), Refusal> {
-    // A header that is no text is as good as an unknown one.
-    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let text = |name: HeaderName| {
+        let mut values = headers.get_all(name).iter();
+        let first = values.next()?;
+        // A header that is no text, or stands there twice, is as good as an unknown one.
+        Some(match values.next() {
+            None => first.to_str().unwrap_or("?"),
+            Some(_) => "?",
+        })
+    };
     negotiate(
         text(CONTENT_TYPE),
         text(CONTENT_ENCODING),
@@ -324,7 +350,15 @@ fn tenant_of(headers: &HeaderMap, names: &[HeaderName]) -> Tenant {
     Tenant(tenant)
 }
 
-async fn read_body(body: Incoming, limit: u64, began: Instant) -> Result<Bytes, Refusal> {
+/// Takes a small body and throws it away: a sender whose connection is closed while it writes may see a
+/// broken pipe, and not what it was told.
+async fn discard(body: Incoming) {
+    let rest = Limited::new(body, DISCARD_BYTES).collect();
+    // However it ends, there is nothing more to be done for this sender.
+    drop(tokio::time::timeout(DISCARD_WAIT, rest).await);
+}
+
+async fn read_body(body: &mut Incoming, limit: u64, began: Instant) -> Result<Bytes, Refusal> {
     let limited = Limited::new(body, limit as usize);
     match tokio::time::timeout_at(began + BODY_DEADLINE, limited.collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
@@ -371,6 +405,7 @@ impl Received {
         let decoded = self.decode(ingest).await?;
         let (admitted, invalid) = (decoded.admitted(), decoded.invalid());
         if is_empty(&decoded) {
+            ingest.metrics.refused(&decoded);
             return Ok(outcome_of(
                 admitted,
                 invalid,
@@ -407,6 +442,8 @@ impl Received {
             ingest.metrics.admitted(&decoded, self.body.len());
             let (record, room) = self.into_record(decoded, None);
             ingest.log.append(record, room);
+        } else {
+            ingest.metrics.refused(&decoded);
         }
         Ok(outcome_of(
             admitted,

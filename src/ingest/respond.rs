@@ -142,12 +142,22 @@ impl Outcome {
         }
     }
 
+    /// Refused for what stands in the head; nothing of the body was looked at.
+    pub(super) fn is_about_headers(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused(Refusal::NotFound | Refusal::Method | Refusal::Unsupported(_))
+        )
+    }
+
     /// The connection cannot be used further: the body was not read, or we are stopping.
     fn closes(&self) -> bool {
         matches!(
             self,
             Self::Refused(
-                Refusal::BodySize(_)
+                Refusal::NotFound
+                    | Refusal::Method
+                    | Refusal::BodySize(_)
                     | Refusal::Body(_)
                     | Refusal::LogFull(_)
                     | Refusal::Memory

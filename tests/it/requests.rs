@@ -71,7 +71,11 @@ impl Post {
         for (name, value) in &self.headers {
             head += &format!("{name}: {value}\r\n");
         }
-        if !self.headers.iter().any(|(name, _)| name == "Transfer-Encoding") {
+        if !self
+            .headers
+            .iter()
+            .any(|(name, _)| name == "Transfer-Encoding")
+        {
             head += &format!("Content-Length: {length}\r\n");
         }
         (head + "\r\n").into_bytes()
@@ -236,6 +240,23 @@ pub(crate) fn snappy(message: &[u8]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(message).unwrap()
 }
 
+/// A length-delimited field, for messages that no encoder would make.
+pub(crate) fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let mut out = vec![number << 3 | 2];
+    prost::encoding::encode_varint(content.len() as u64, &mut out);
+    out.extend_from_slice(content);
+    out
+}
+
+/// A sample's message with all its bits: prost leaves out a negative zero.
+pub(crate) fn sample_bits(timestamp: i64, bits: u64) -> Vec<u8> {
+    let mut out = vec![0x09];
+    out.extend_from_slice(&bits.to_le_bytes());
+    out.push(0x10);
+    prost::encoding::encode_varint(timestamp.cast_unsigned(), &mut out);
+    out
+}
+
 /// Labels, with `__name__` first.
 pub(crate) fn labels(name: &str, others: &[(&str, &str)]) -> Vec<rw1::Label> {
     let name = [("__name__", name)];
@@ -317,7 +338,10 @@ fn refs(symbols: &mut Vec<String>, labels: &[rw1::Label]) -> Vec<u32> {
 pub(crate) fn many(mark: &str, count: usize) -> Vec<rw1::TimeSeries> {
     let one = |n: usize| {
         let number = n.to_string();
-        let labels = labels("many", &[("instance", &number), ("job", "j"), ("mark", mark)]);
+        let labels = labels(
+            "many",
+            &[("instance", &number), ("job", "j"), ("mark", mark)],
+        );
         series(labels, &[(1_700_000_000_000, n as f64)])
     };
     (0..count).map(one).collect()
@@ -334,7 +358,10 @@ pub(crate) fn bulky(mark: &str, bytes: usize) -> Post {
     let one = |n: usize| {
         let noise: String = (0..60_000).map(|_| text.alphanumeric()).collect();
         // The text's order: labels have to be sorted.
-        let labels = labels("bulky", &[("mark", mark), ("n", &n.to_string()), ("noise", &noise)]);
+        let labels = labels(
+            "bulky",
+            &[("mark", mark), ("n", &n.to_string()), ("noise", &noise)],
+        );
         series(labels, &[(1_700_000_000_000, 1.0)])
     };
     let all: Vec<_> = (0..bytes.div_ceil(60_000)).map(one).collect();

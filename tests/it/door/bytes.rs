@@ -5,21 +5,8 @@ use sluicegate::wire::pb::rw2;
 
 use super::{Door, Refused, wrong};
 use crate::requests::{
-    Connection, Post, V1, V2, good, labels, many, series, snappy, v1, v2,
+    Connection, Post, V1, V2, field, good, labels, many, series, snappy, v1, v2,
 };
-
-/// A length-delimited field.
-fn field(number: u8, content: &[u8]) -> Vec<u8> {
-    let mut out = vec![number << 3 | 2];
-    let mut length = content.len();
-    while length > 127 {
-        out.push(length as u8 | 0x80);
-        length >>= 7;
-    }
-    out.push(length as u8);
-    out.extend_from_slice(content);
-    out
-}
 
 fn message(message: &[u8]) -> Post {
     Post::new(V1, message)
@@ -35,8 +22,13 @@ async fn a1_a5_a6_snappy_that_lies_or_is_broken() {
     let raw = |body: &[u8]| Post::raw(V1, body.to_vec());
     let mut bomb = vec![0xff, 0xff, 0xff, 0xff, 0x0f];
     bomb.resize(47, 0);
-    door.refuses(&wrong("A1", raw(&bomb), "snappy_ratio", "more than the format"))
-        .await;
+    door.refuses(&wrong(
+        "A1",
+        raw(&bomb),
+        "snappy_ratio",
+        "more than the format",
+    ))
+    .await;
     let good = snappy(&v1(many("cut", 3)));
     let cut = &good[..good.len() - 3];
     let mut longer = good.clone();
@@ -49,7 +41,10 @@ async fn a1_a5_a6_snappy_that_lies_or_is_broken() {
         ("A5, shorter than it says", &longer),
         ("A5, copy of offset 0", &[5, 1, 0, 0, 0]),
         ("A5, copy from before the start", &[5, 1, 9, 0, 0]),
-        ("A5, length of six bytes", &[0x80, 0x80, 0x80, 0x80, 0x80, 1]),
+        (
+            "A5, length of six bytes",
+            &[0x80, 0x80, 0x80, 0x80, 0x80, 1],
+        ),
         ("A5, literal without its bytes", &[9, 0xf0]),
     ] {
         let says = "invalid snappy block";
@@ -264,7 +259,11 @@ async fn a18_labels_over_the_limits() {
 async fn a_refused_request_leaves_its_neighbours_on_the_connection_alone() {
     let door = Door::open().await;
     // Pipelined: good, bad, good.
-    let posts = [good("first"), Post::raw(V1, vec![5, 1, 0, 0, 0]), good("last")];
+    let posts = [
+        good("first"),
+        Post::raw(V1, vec![5, 1, 0, 0, 0]),
+        good("last"),
+    ];
     let mut connection = Connection::open(door.proxy.data).await;
     for post in &posts {
         connection.write(&post.head(post.body.len())).await;

@@ -6,7 +6,7 @@ use sluicegate::wire::pb::{rw1, rw2};
 use super::Door;
 use crate::capture::Capture;
 use crate::harness::{LIMIT, proxy};
-use crate::requests::{Post, V1, V2, labels, many, series, v1, v2};
+use crate::requests::{Post, V1, V2, field, labels, many, sample_bits, series, v1, v2};
 
 const STALE: u64 = 0x7ff0_0000_0000_0002;
 
@@ -95,7 +95,9 @@ async fn a16_a17_bad_series_are_refused_by_themselves_and_counted_exactly() {
             ("not_utf8", 2.0),
         ] {
             let labels = [&*format!("reason=\"{reason}\""), "kind=\"sample\""];
-            let refused = door.proxy.metric("sluicegate_refused_samples_total", &labels);
+            let refused = door
+                .proxy
+                .metric("sluicegate_refused_samples_total", &labels);
             assert_eq!(refused, samples, "{reason}");
         }
         let received = door.proxy.metric("sluicegate_received_samples_total", &[]);
@@ -140,9 +142,15 @@ async fn a_series_without_elements_and_a_broken_histogram_cost_only_themselves()
         .send(door.proxy.data)
         .await;
     assert_eq!((reply.status, reply.written()), (400, Some([2, 0, 0])));
-    assert!(reply.body.contains("neither sample, histogram nor exemplar"));
+    assert!(
+        reply
+            .body
+            .contains("neither sample, histogram nor exemplar")
+    );
     let labels = ["invalid_histogram", "kind=\"histogram\""];
-    let refused = door.proxy.metric("sluicegate_refused_samples_total", &labels);
+    let refused = door
+        .proxy
+        .metric("sluicegate_refused_samples_total", &labels);
     assert_eq!(refused, 1.0);
     assert_eq!(door.sink.stats().samples, 2);
 }
@@ -163,15 +171,16 @@ async fn a19_a20_odd_floats_and_timestamps_arrive_bit_by_bit() {
     ];
     let times = [i64::MIN, -1, 0, 1, 32_503_680_000_000, i64::MAX];
     let mut expected = Vec::new();
-    let mut all = Vec::new();
+    let mut message = Vec::new();
     for (n, bits) in bits.iter().enumerate() {
         let time = times[n % times.len()];
         let number = n.to_string();
-        let samples = [(time, f64::from_bits(*bits))];
-        all.push(series(labels("odd", &[("n", &number)]), &samples));
+        let mut one = series(labels("odd", &[("n", &number)]), &[]).encode_to_vec();
+        one.extend(field(2, &sample_bits(time, *bits)));
+        message.extend(field(1, &one));
         expected.push((number, time, *bits));
     }
-    let reply = Post::new(V1, &v1(all)).send(proxy.data).await;
+    let reply = Post::new(V1, &message).send(proxy.data).await;
     assert_eq!(reply.status, 204, "{reply:?}");
     let mut got: Vec<_> = receiver
         .series_v1()

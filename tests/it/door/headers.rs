@@ -26,12 +26,19 @@ async fn a7_a8_encodings_other_than_snappy() {
     let door = Door::configured("server: {accept_zstd: false}", |_| ()).await;
     let message = v1(many("encodings", 1));
     for coding in [
-        "gzip", "deflate", "br", "identity", "zstd", "snappy, gzip", "gzip, snappy",
+        "gzip",
+        "deflate",
+        "br",
+        "identity",
+        "zstd",
+        "snappy, gzip",
+        "gzip, snappy",
     ] {
         let post = Post::new(V1, &message).with("Content-Encoding", coding);
         door.refuses(&unsupported("A7", post, "encoding")).await;
         let post = Post::new(V2, &message).with("Content-Encoding", coding);
-        door.refuses(&unsupported("A7, 2.0", post, "encoding")).await;
+        door.refuses(&unsupported("A7, 2.0", post, "encoding"))
+            .await;
     }
     let mut twice = Post::new(V1, &message);
     let second = ("Content-Encoding".to_owned(), "gzip".to_owned());
@@ -72,7 +79,10 @@ async fn a25_content_types() {
         ("application/x-protobuf; charset=utf-8", &one),
         (V2, &two),
         (quoted, &two),
-        ("Application/X-Protobuf ;PROTO=io.prometheus.write.v2.Request", &two),
+        (
+            "Application/X-Protobuf ;PROTO=io.prometheus.write.v2.Request",
+            &two,
+        ),
     ];
     for (content_type, message) in accepted {
         let reply = Post::new(content_type, message).send(door.proxy.data).await;
@@ -81,7 +91,10 @@ async fn a25_content_types() {
         assert_eq!(reply.written(), written, "{content_type}");
     }
     for name in ["Content-Type", "Content-Encoding"] {
-        let reply = Post::new(V1, &one).without(name).send(door.proxy.data).await;
+        let reply = Post::new(V1, &one)
+            .without(name)
+            .send(door.proxy.data)
+            .await;
         assert_eq!(reply.status, 204, "without {name}: {reply:?}");
     }
     let door = Door::open().await;
@@ -107,7 +120,7 @@ async fn a26_methods_and_paths() {
             status: 405,
             reason: "method",
             says: "POST",
-            closes: false,
+            closes: true,
         };
         door.refuses(&row).await;
         let reply = row.post.send(door.proxy.data).await;
@@ -130,7 +143,7 @@ async fn a26_methods_and_paths() {
             status: 404,
             reason: "path",
             says: "not a remote-write path",
-            closes: false,
+            closes: true,
         };
         door.refuses(&row).await;
     }
@@ -196,7 +209,12 @@ async fn a_head_that_is_refused_never_gets_a_100() {
     let expecting = |post: Post| post.with("Expect", "100-continue");
     for (what, post, length, status) in [
         ("too large", good("e"), 33 << 20, 413),
-        ("encoding", good("e").with("Content-Encoding", "gzip"), 9, 415),
+        (
+            "encoding",
+            good("e").with("Content-Encoding", "gzip"),
+            9,
+            415,
+        ),
         ("type", good("e").with("Content-Type", "text/plain"), 9, 415),
         ("path", good("e").at("/nowhere"), 9, 404),
         ("method", good("e").by("PUT"), 9, 405),

@@ -109,7 +109,10 @@ impl Door {
         assert_eq!(stats.samples, accepted, "{what}: nothing else is stored");
         assert_eq!(self.proxy.pending(), 0, "{what}: nothing is pending");
         let refused = self.proxy.metric("sluicegate_refused_samples_total", &[]);
-        assert_eq!(refused as u64, 0, "{what}: the whole was refused, no series");
+        assert_eq!(
+            refused as u64, 0,
+            "{what}: the whole was refused, no series"
+        );
     }
 }
 

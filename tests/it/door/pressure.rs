@@ -18,18 +18,18 @@ fn small(args: &mut RunArgs) {
     args.memory_limit = Some(ByteSize(32 << 20));
 }
 
-async fn full(door: &Door) -> usize {
+/// Fills the log until a body of `room` bytes has no room in it.
+async fn fill(door: &Door, room: usize) {
     door.sink.set_behaviour(Behaviour {
         down: Some(Down::Refused),
         ..Behaviour::default()
     });
-    for sent in 0..40 {
-        // With little left, the next one has no room.
+    for sent in 0..80 {
         let (held, limit) = door.proxy.log_bytes();
-        if held + MIB as u64 > limit {
-            return sent;
+        if held + room as u64 > limit {
+            return;
         }
-        let reply = bulky(&format!("fill {sent}"), MIB - 100_000)
+        let reply = bulky(&format!("fill {sent}"), MIB / 2)
             .send(door.proxy.data)
             .await;
         assert_eq!(reply.status, 204, "{reply:?}");
@@ -47,7 +47,7 @@ fn is_pressure(reply: &Reply) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_log_makes_senders_wait_five_seconds_and_then_come_back() {
     let door = Door::with(small).await;
-    full(&door).await;
+    fill(&door, MIB).await;
     let (refused, began) = (bulky("refused", MIB), Instant::now());
     // 2.0 gets its headers, 1.0 none; and the answer comes without the body being asked for.
     for content_type in [V1, V2] {
@@ -71,7 +71,9 @@ async fn a_full_log_makes_senders_wait_five_seconds_and_then_come_back() {
     let data = door.proxy.data;
     let waiting = tokio::spawn(async move { refused.send(data).await });
     door.proxy
-        .until("it waits", |proxy| proxy.status.ingest.activity.in_flight() == 1)
+        .until("it waits", |proxy| {
+            proxy.status.ingest.activity.in_flight() == 1
+        })
         .await;
     door.sink.set_behaviour(Behaviour::default());
     assert_eq!(waiting.await.unwrap().status, 204);
@@ -108,7 +110,7 @@ async fn a_request_larger_than_the_log_enters_an_empty_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_without_a_length_cannot_overfill_the_log() {
     let door = Door::configured("server: {queue_wait: 100ms}", small).await;
-    full(&door).await;
+    fill(&door, 2 * MIB).await;
     let (held, limit) = door.proxy.log_bytes();
     let large = bulky("chunked", 3 * MIB).with("Transfer-Encoding", "chunked");
     let mut connection = Connection::open(door.proxy.data).await;

@@ -65,7 +65,10 @@ async fn other_headers_separate_where_the_configuration_says_so() {
         sink.url()
     );
     let proxy = configured(&yaml, |_| ()).await;
-    let reply = of("", 1).with("X-Scope-OrgID", "red").send(proxy.data).await;
+    let reply = of("", 1)
+        .with("X-Scope-OrgID", "red")
+        .send(proxy.data)
+        .await;
     assert_eq!(reply.status, 204);
     let stats = sink.stats();
     assert!(stats.tenants.is_empty(), "not passed on: {stats:?}");
