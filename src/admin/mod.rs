@@ -11,6 +11,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -28,6 +29,8 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// Of the text format that Prometheus scrapes.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
+/// Pause after the system refuses to accept (no file descriptors): what is open may finish.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const INDEX: &str = "\
 Sluicegate
 
@@ -64,7 +67,14 @@ impl AdminServer {
                 accepted = self.listener.accept() => accepted,
                 () = stop.cancelled() => return,
             };
-            let Ok((stream, _)) = accepted else { continue };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections (admin)");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
             let (status, stop) = (Arc::clone(&self.status), stop.clone());
             tokio::spawn(async move {
                 let service = service_fn(move |request: Request<_>| {

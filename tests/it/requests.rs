@@ -168,13 +168,6 @@ impl Connection {
             .expect("an answer before the connection is closed")
     }
 
-    /// The next answer, unless the connection is closed before it.
-    pub(crate) async fn reply_or_close(&mut self) -> Option<Reply> {
-        timeout(LIMIT, self.read_reply())
-            .await
-            .expect("an answer in time")
-    }
-
     async fn read_reply(&mut self) -> Option<Reply> {
         let head = loop {
             if let Some(end) = self.read.windows(4).position(|end| end == b"\r\n\r\n") {
@@ -204,6 +197,7 @@ impl Connection {
     }
 
     async fn more(&mut self) -> Option<()> {
+        self.read.reserve(16 << 10);
         let got = self.stream.read_buf(&mut self.read).await.unwrap_or(0);
         (got > 0).then_some(())
     }
