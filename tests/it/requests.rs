@@ -168,6 +168,14 @@ impl Connection {
             .expect("an answer before the connection is closed")
     }
 
+    /// Sends a request that may be left without an answer; its status if there is one.
+    pub(crate) async fn maybe(&mut self, post: &Post) -> Option<u16> {
+        self.write(&post.head(post.body.len())).await;
+        self.write(&post.body).await;
+        let reply = timeout(LIMIT, self.read_reply()).await;
+        reply.expect("an end in time").map(|reply| reply.status)
+    }
+
     async fn read_reply(&mut self) -> Option<Reply> {
         let head = loop {
             if let Some(end) = self.read.windows(4).position(|end| end == b"\r\n\r\n") {
