@@ -9,26 +9,24 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::AdminServer;
 use crate::clock::Instant;
-use crate::config::{
-    self, AckMode, Compression, Config, EndpointConfig, Password, ProtobufMessage, QueueConfig,
-};
+use crate::config::{AckMode, Config};
+use crate::ingest::activity::Activity;
 use crate::ingest::attach::Attachments;
-use crate::ingest::handler::{Activity, Ingest, IngestMetrics, IngestOptions};
+use crate::ingest::handler::Ingest;
+use crate::ingest::meter::IngestMetrics;
 use crate::ingest::permits::MemoryShare;
 use crate::ingest::server::DataServer;
 use crate::log::memory::MemoryLog;
 use crate::log::{Log, QueueIndex, Readers, Seq};
 use crate::metrics::Registry;
-use crate::queue::client::{Auth, Client, EndpointOptions, Secret, SecretSource, TlsOptions};
-use crate::queue::grouping::{Grouping, LaneRules, SpreadRule};
-use crate::queue::handle::{Endpoint, MetadataSchedule, Queue, QueueParts, WalkOptions};
-use crate::queue::lanes::LaneLimits;
-use crate::queue::protocol::ProtocolMode;
+use crate::queue::handle::{Queue, WalkOptions};
 use crate::queue::sender::Encoders;
-use crate::queue::state::{MemoryShares, QueueOptions};
 use crate::status::Status;
-use crate::wire::compression::Encoding;
-use crate::wire::decoded::{IdentityKey, Protocol, WalkLimits};
+use crate::wire::decoded::IdentityKey;
+
+mod parts;
+
+use parts::{Common, Shares, ingest_options, queue_memory, queue_parts, walk_limits};
 
 /// A loopback sender that has been silent this long has flushed.
 const SENDER_DONE: Duration = Duration::from_secs(2);
@@ -38,35 +36,6 @@ const STOP_TICK: Duration = Duration::from_millis(50);
 const ORPHAN_TICK: Duration = Duration::from_secs(5);
 /// How often histograms are folded.
 const UPKEEP_TICK: Duration = Duration::from_secs(5);
-
-/// The parts of the memory budget, in sixteenths of the limit. What is left over is the program itself,
-/// the allocator's slack and encode scratch.
-struct Shares {
-    log: u64,
-    bodies: u64,
-    decoding: u64,
-    handoff: u64,
-    lanes: u64,
-    table: u64,
-    runs: u64,
-    metadata: u64,
-}
-
-impl Shares {
-    fn of(limit: u64) -> Self {
-        let part = limit / 16;
-        Self {
-            log: 5 * part,
-            bodies: part,
-            decoding: part,
-            handoff: part / 2,
-            lanes: 3 * part,
-            table: part,
-            runs: part,
-            metadata: part / 4,
-        }
-    }
-}
 
 /// The process, put together and bound, not yet running.
 pub struct App {
@@ -274,178 +243,5 @@ impl Readers for AllQueues {
 
     fn expire(&self, seq: Seq) {
         self.0.iter().for_each(|queue| queue.expire(seq));
-    }
-}
-
-/// What all queues share.
-struct Common {
-    log: Arc<dyn Log>,
-    walk: WalkOptions,
-    encoders: Arc<Encoders>,
-    memory: MemoryShares,
-    eager: bool,
-}
-
-fn queue_memory(shares: &Shares, queues: usize) -> MemoryShares {
-    let each = |share: u64| (share / queues.max(1) as u64) as usize;
-    MemoryShares {
-        lanes: each(shares.lanes),
-        table: each(shares.table),
-        runs: each(shares.runs),
-        metadata: each(shares.metadata),
-    }
-}
-
-fn walk_limits(config: &Config) -> WalkLimits {
-    let ingest = &config.ingest;
-    WalkLimits {
-        series: ingest.max_series_per_request,
-        elements: ingest.max_elements_per_request,
-        labels: ingest.max_labels_per_series,
-        label_bytes: ingest.max_label_bytes.0 as usize,
-        expanded_bytes: 4 * ingest.max_request_size.0 as usize,
-    }
-}
-
-fn ingest_options(config: &Config) -> Result<IngestOptions, String> {
-    let ingest = &config.ingest;
-    let name = |name: &String| {
-        name.parse()
-            .map_err(|error| format!("server.tenant_headers: {name:?}: {error}"))
-    };
-    let required = config.queues.iter().filter(|queue| queue.required).count();
-    Ok(IngestOptions {
-        max_request_size: ingest.max_request_size.0,
-        limits: walk_limits(config),
-        accept_zstd: ingest.accept_zstd,
-        tenant_headers: ingest
-            .tenant_headers
-            .iter()
-            .map(name)
-            .collect::<Result<_, _>>()?,
-        queue_wait: ingest.queue_wait,
-        answer_deadline: ingest.upstream_answer_deadline,
-        await_queues: (config.ack == AckMode::Upstream).then_some(required),
-    })
-}
-
-fn queue_parts(
-    queue: &QueueConfig,
-    index: QueueIndex,
-    common: &Common,
-) -> Result<QueueParts, String> {
-    let limits = &queue.limits;
-    let (endpoint, url) = endpoint_of(queue)?;
-    Ok(QueueParts {
-        options: QueueOptions {
-            name: queue.name.clone(),
-            index,
-            required: queue.required,
-            rules: lane_rules(queue),
-            limits: LaneLimits::new(
-                limits.capacity as u64,
-                limits.max_shards as u64,
-                limits.max_samples_per_send as u32,
-                limits.max_bytes_per_send.0 as usize,
-                limits.batch_send_deadline,
-            ),
-            eager: common.eager,
-            min_shards: limits.min_shards,
-            max_shards: limits.max_shards,
-            min_backoff: limits.min_backoff,
-            max_backoff: limits.max_backoff,
-            memory: common.memory,
-            send_exemplars: queue.send_exemplars,
-            send_histograms: queue.send_native_histograms,
-        },
-        log: Arc::clone(&common.log),
-        endpoint,
-        url,
-        protocol: match queue.protobuf_message {
-            ProtobufMessage::AsReceived => ProtocolMode::AsReceived,
-            ProtobufMessage::Auto => ProtocolMode::Auto,
-            ProtobufMessage::V1 => ProtocolMode::Fixed(Protocol::V1),
-            ProtobufMessage::V2 => ProtocolMode::Fixed(Protocol::V2),
-        },
-        compression: match queue.compression {
-            Compression::Zstd => Encoding::Zstd,
-            Compression::Snappy | Compression::Auto => Encoding::Snappy,
-        },
-        walk: common.walk.clone(),
-        encoders: Arc::clone(&common.encoders),
-        metadata: MetadataSchedule {
-            send: queue.metadata.send,
-            interval: queue.metadata.send_interval,
-            per_send: queue.metadata.max_samples_per_send,
-        },
-        capacity: limits.capacity as u64,
-    })
-}
-
-/// The lane rules that a configuration asks for.
-pub fn lane_rules(queue: &QueueConfig) -> LaneRules {
-    let rule = |rule: &config::SpreadRule| SpreadRule {
-        job: rule.job.clone(),
-        by: rule.by.clone(),
-    };
-    LaneRules {
-        grouping: match queue.grouping {
-            config::Grouping::Target => Grouping::Target,
-            config::Grouping::Arrival => Grouping::Arrival,
-        },
-        separate_by: queue.separate_by.clone(),
-        spread: queue.spread.iter().map(rule).collect(),
-    }
-}
-
-fn endpoint_of(queue: &QueueConfig) -> Result<(Endpoint, String), String> {
-    let http = match &queue.endpoint {
-        EndpointConfig::Discard => return Ok((Endpoint::Discard, "discard:".to_owned())),
-        EndpointConfig::Http(http) => http,
-    };
-    let wrong = |what: &str, error: String| format!("queue {}: {what}: {error}", queue.name);
-    let uri = |text: &String| text.parse::<hyper::Uri>();
-    let mut options =
-        EndpointOptions::new(uri(&http.url).map_err(|error| wrong("url", error.to_string()))?);
-    for (name, value) in &http.headers {
-        let name = name
-            .parse()
-            .map_err(|_| wrong("headers", format!("bad name {name:?}")))?;
-        let value = value
-            .parse()
-            .map_err(|_| wrong("headers", "bad value".to_owned()))?;
-        options.headers.push((name, value));
-    }
-    options.auth = auth_of(&http.auth);
-    options.tls = TlsOptions {
-        ca_file: http.tls.ca_file.clone(),
-        server_name: http.tls.server_name.clone(),
-        insecure_skip_verify: http.tls.insecure_skip_verify,
-    };
-    let proxy = http.proxy_url.as_ref().map(uri).transpose();
-    options.proxy_url = proxy.map_err(|error| wrong("proxy_url", error.to_string()))?;
-    options.attempt_timeout = queue.remote_timeout;
-    options.connect_timeout = options.connect_timeout.min(queue.remote_timeout);
-    options.max_connections = queue.limits.max_shards.max(1);
-    let client = Client::new(&options).map_err(|error| wrong("remote_write", error))?;
-    Ok((
-        Endpoint::Http(Box::new(client)),
-        http.url_shown().to_owned(),
-    ))
-}
-
-fn auth_of(auth: &config::Auth) -> Auth {
-    let inline = |secret: &config::Secret| SecretSource::Inline(Secret::new(secret.expose()));
-    match auth {
-        config::Auth::None => Auth::None,
-        config::Auth::Bearer { file } => Auth::Bearer(SecretSource::File(file.clone())),
-        config::Auth::BearerInline(secret) => Auth::Bearer(inline(secret)),
-        config::Auth::Basic { username, password } => Auth::Basic {
-            username: username.clone(),
-            password: match password {
-                Password::File(file) => SecretSource::File(file.clone()),
-                Password::Inline(secret) => inline(secret),
-            },
-        },
     }
 }

@@ -4,7 +4,7 @@
 //! limit before a byte is allocated. What is admitted is admitted together: position and append are one
 //! step.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,19 +15,17 @@ use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response};
 use tokio::sync::watch;
 
-use super::attach::{Attached, Attachments, Awaited, BodyId};
+use super::activity::Activity;
+use super::admit::Received;
+use super::attach::Attachments;
+use super::meter::IngestMetrics;
 use super::permits::MemoryShare;
 use super::respond::{Outcome, Refusal, answer};
-use crate::clock::{Instant, wall_ms};
-use crate::log::ack::Ack;
+use crate::clock::Instant;
 use crate::log::memory::{MemoryLog, Reservation};
-use crate::log::{LogError, NewRecord, Readers, Tenant};
-use crate::metrics::{self, Registry};
-use crate::model::counts::{Counts, Kind};
-use crate::model::runs::RunSet;
-use crate::wire;
-use crate::wire::compression::{Encoding, decoded_len};
-use crate::wire::decoded::{Decoded, IdentityKey, InvalidSeries, Protocol, WalkLimits};
+use crate::log::{LogError, Readers, Tenant};
+use crate::wire::compression::Encoding;
+use crate::wire::decoded::{IdentityKey, Protocol, WalkLimits};
 use crate::wire::negotiate::negotiate;
 
 /// Paths under which Prometheus, Mimir, Grafana Cloud, Thanos and AMP are written to, so that a sender
@@ -42,9 +40,7 @@ const PATHS: [&str; 5] = [
 /// Time in which a whole body must arrive: below the 30 s after which Prometheus gives up.
 const BODY_DEADLINE: Duration = Duration::from_secs(25);
 /// How long a body waits for memory.
-const MEMORY_WAIT: Duration = Duration::from_secs(1);
-/// Bodies above this are decoded on a thread that may block.
-const LARGE_BODY: usize = 256 << 10;
+pub(super) const MEMORY_WAIT: Duration = Duration::from_secs(1);
 /// Room reserved in the log for a body that does not say its length.
 const UNKNOWN_LENGTH: u64 = 1 << 20;
 
@@ -95,116 +91,6 @@ pub struct Ingest {
     pub activity: Activity,
     /// Handles of the metrics.
     pub metrics: IngestMetrics,
-}
-
-/// Requests under way, and when the last one ended: a stopping sidecar waits for its Prometheus to be done.
-pub struct Activity(Mutex<(usize, Instant)>);
-
-impl Default for Activity {
-    fn default() -> Self {
-        Self(Mutex::new((0, Instant::now())))
-    }
-}
-
-impl Activity {
-    fn lock(&self) -> MutexGuard<'_, (usize, Instant)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn began(&self) {
-        self.lock().0 += 1;
-    }
-
-    fn ended(&self) {
-        let mut activity = self.lock();
-        *activity = (activity.0 - 1, Instant::now());
-    }
-
-    /// Requests under way.
-    pub fn in_flight(&self) -> usize {
-        self.lock().0
-    }
-
-    /// How long there has been no request.
-    pub fn idle_for(&self) -> Duration {
-        let (in_flight, ended) = *self.lock();
-        if in_flight > 0 {
-            Duration::ZERO
-        } else {
-            ended.elapsed()
-        }
-    }
-}
-
-/// Handles of the metrics.
-pub struct IngestMetrics {
-    registry: Arc<Registry>,
-    seconds: ::metrics::Histogram,
-    bytes: ::metrics::Counter,
-    decoded_bytes: ::metrics::Counter,
-    withdrawn: ::metrics::Counter,
-}
-
-impl IngestMetrics {
-    /// Handles in this registry.
-    pub fn new(registry: Arc<Registry>) -> Self {
-        Self {
-            seconds: registry.histogram(&metrics::REQUEST_SECONDS, &[]),
-            bytes: registry.counter(&metrics::RECEIVED_BYTES, &[]),
-            decoded_bytes: registry.counter(&metrics::RECEIVED_DECODED_BYTES, &[]),
-            withdrawn: registry.counter(&metrics::WITHDRAWN, &[]),
-            registry,
-        }
-    }
-
-    fn answered(&self, outcome: &Outcome, took: Duration) {
-        self.seconds.record(took.as_secs_f64());
-        let (status, reason) = (outcome.status(), outcome.reason());
-        self.registry
-            .counter(&metrics::REQUESTS, &[status.as_str(), reason])
-            .increment(1);
-    }
-
-    fn admitted(&self, decoded: &Decoded, body: usize) {
-        self.bytes.increment(body as u64);
-        self.decoded_bytes.increment(decoded.body.len() as u64);
-        let (proto, admitted) = (decoded.protocol.as_str(), decoded.admitted());
-        for kind in Kind::ALL.into_iter().filter(|kind| admitted.get(*kind) > 0) {
-            let labels = [proto, kind.as_str()];
-            self.registry
-                .counter(&metrics::RECEIVED, &labels)
-                .increment(admitted.get(kind));
-        }
-        self.refused(decoded);
-    }
-
-    /// Counts what was refused by itself, whether or not anything beside it was admitted.
-    fn refused(&self, decoded: &Decoded) {
-        for row in decoded.series.iter().filter(|row| row.invalid.is_some()) {
-            let reason = row.invalid.map_or("", InvalidSeries::reason);
-            let counts = [
-                row.counts.samples,
-                row.counts.histograms,
-                row.counts.exemplars,
-            ];
-            for (kind, count) in Kind::ALL.into_iter().zip(counts) {
-                let labels = [reason, kind.as_str()];
-                self.registry
-                    .counter(&metrics::REFUSED, &labels)
-                    .increment(u64::from(count));
-            }
-        }
-    }
-
-    fn attached(&self, to: Attached) {
-        let to = match to {
-            Attached::Unanswered => "unanswered",
-            Attached::Orphan => "orphan",
-        };
-        self.registry
-            .counter(&metrics::ATTACHED, &[to])
-            .increment(1);
-    }
 }
 
 /// Handles one request.
@@ -367,206 +253,5 @@ async fn read_body(body: &mut Incoming, limit: u64, began: Instant) -> Result<By
         }
         Ok(Err(_)) => Err(Refusal::Body("the connection broke")),
         Err(_) => Err(Refusal::Body("too slow")),
-    }
-}
-
-/// A request whose body is here.
-struct Received {
-    body: Bytes,
-    protocol: Protocol,
-    encoding: Encoding,
-    tenant: Arc<Tenant>,
-    room: Reservation,
-    began: Instant,
-}
-
-impl Received {
-    async fn admit(self, ingest: &Arc<Ingest>) -> Result<Outcome, Refusal> {
-        if self.body.is_empty() {
-            // What Prometheus sends when everything in a request has grown too old meanwhile.
-            return Ok(Outcome::Accepted(Counts::default()));
-        }
-        let Some(queues) = ingest.options.await_queues else {
-            return self.admit_to_log(ingest).await;
-        };
-        let id = BodyId::of(
-            &self.body,
-            self.protocol,
-            self.encoding,
-            &self.tenant,
-            &ingest.key,
-        );
-        let began = self.began;
-        if let Some((waiting, attached)) = ingest.attachments.attach(id, &*ingest.readers) {
-            ingest.metrics.attached(attached);
-            drop(self);
-            return wait(ingest, waiting, began).await;
-        }
-        let decoded = self.decode(ingest).await?;
-        let (admitted, invalid) = (decoded.admitted(), decoded.invalid());
-        if is_empty(&decoded) {
-            ingest.metrics.refused(&decoded);
-            return Ok(outcome_of(
-                admitted,
-                invalid,
-                &crate::log::ack::Outcome::default(),
-            ));
-        }
-        let awaited = Awaited {
-            ack: Arc::new(Ack::new(queues)),
-            admitted,
-            invalid,
-        };
-        let (log, bytes) = (&ingest.log, self.body.len());
-        let copy = Arc::clone(&decoded);
-        let append = |ack| {
-            let (record, room) = self.into_record(copy, Some(ack));
-            log.append(record, room);
-        };
-        let (waiting, attached) = ingest
-            .attachments
-            .append(id, &*ingest.readers, awaited, append);
-        match attached {
-            Some(attached) => ingest.metrics.attached(attached),
-            None => ingest.metrics.admitted(&decoded, bytes),
-        }
-        drop(decoded);
-        wait(ingest, waiting, began).await
-    }
-
-    /// The log's word is enough.
-    async fn admit_to_log(self, ingest: &Arc<Ingest>) -> Result<Outcome, Refusal> {
-        let decoded = self.decode(ingest).await?;
-        let (admitted, invalid) = (decoded.admitted(), decoded.invalid());
-        if !is_empty(&decoded) {
-            ingest.metrics.admitted(&decoded, self.body.len());
-            let (record, room) = self.into_record(decoded, None);
-            ingest.log.append(record, room);
-        } else {
-            ingest.metrics.refused(&decoded);
-        }
-        Ok(outcome_of(
-            admitted,
-            invalid,
-            &crate::log::ack::Outcome::default(),
-        ))
-    }
-
-    async fn decode(&self, ingest: &Arc<Ingest>) -> Result<Arc<Decoded>, Refusal> {
-        let limit = ingest.options.max_request_size;
-        let length = decoded_len(&self.body, self.encoding, limit).map_err(Refusal::Decode)?;
-        let memory = ingest.decoding.lend(length * 2, MEMORY_WAIT).await;
-        let memory = memory.ok_or(Refusal::Memory)?;
-        let (body, encoding, protocol) = (self.body.clone(), self.encoding, self.protocol);
-        let (limits, key) = (ingest.options.limits, ingest.key.clone());
-        let decode = move || {
-            let _memory = memory;
-            wire::decode(&body, encoding, protocol, limit, &limits, &key)
-        };
-        let decoded = if self.body.len() > LARGE_BODY {
-            let decoded = tokio::task::spawn_blocking(decode).await;
-            decoded.map_err(|_| Refusal::Body("decoding was cut short"))?
-        } else {
-            decode()
-        };
-        decoded.map(Arc::new).map_err(Refusal::Decode)
-    }
-
-    fn into_record(self, decoded: Arc<Decoded>, ack: Option<Arc<Ack>>) -> (NewRecord, Reservation) {
-        let record = NewRecord {
-            arrival_ms: wall_ms(),
-            encoding: self.encoding,
-            tenant: self.tenant,
-            skipped: skipped_of(&decoded),
-            body: self.body,
-            decoded,
-            ack,
-        };
-        (record, self.room)
-    }
-}
-
-/// Nothing in it that a queue would take: not even metadata.
-fn is_empty(decoded: &Decoded) -> bool {
-    decoded.admitted().is_zero() && decoded.metadata.is_empty()
-}
-
-/// Ordinals of the series that are refused by themselves.
-fn skipped_of(decoded: &Decoded) -> RunSet {
-    let mut skipped = RunSet::default();
-    if decoded.skipped.is_zero() {
-        return skipped;
-    }
-    let counts = decoded.counts();
-    let mut next = [
-        0,
-        counts.samples as u32,
-        (counts.samples + counts.histograms) as u32,
-    ];
-    for row in &decoded.series {
-        let held = [
-            row.counts.samples,
-            row.counts.histograms,
-            row.counts.exemplars,
-        ];
-        for (next, held) in next.iter_mut().zip(held) {
-            if row.invalid.is_some() {
-                skipped.insert(*next, *next + held);
-            }
-            *next += held;
-        }
-    }
-    skipped
-}
-
-/// Waits until every required queue has settled the record, or the sender must be told to come back.
-async fn wait(
-    ingest: &Ingest,
-    waiting: super::attach::Waiting,
-    began: Instant,
-) -> Result<Outcome, Refusal> {
-    let deadline = began + ingest.options.answer_deadline;
-    let awaited = Arc::clone(&waiting.awaited);
-    match tokio::time::timeout_at(deadline, awaited.ack.settled()).await {
-        Ok(settled) => {
-            waiting.answered();
-            Ok(outcome_of(awaited.admitted, awaited.invalid, &settled))
-        }
-        Err(_) => {
-            ingest.metrics.withdrawn.increment(1);
-            waiting.told_to_come_back(Instant::now(), &*ingest.readers);
-            let jitter = Duration::from_millis(fastrand::u64(0..1000));
-            Err(Refusal::NotSettled(Duration::from_secs(1) + jitter))
-        }
-    }
-}
-
-fn outcome_of(
-    admitted: Counts,
-    invalid: Option<(InvalidSeries, usize)>,
-    settled: &crate::log::ack::Outcome,
-) -> Outcome {
-    let mut written = admitted;
-    for kind in Kind::ALL {
-        *written.slot(kind) -= settled.refused.get(kind).min(admitted.get(kind));
-    }
-    if !settled.refused.is_zero() {
-        let message = settled.message.clone().unwrap_or_default();
-        return Outcome::Partly {
-            written,
-            message,
-            reason: "refused_by_receiver",
-        };
-    }
-    match invalid {
-        None => Outcome::Accepted(written),
-        Some((why, count)) => {
-            let message = format!("{count} series refused; the first: {}", why.explain());
-            Outcome::Partly {
-                written,
-                message,
-                reason: why.reason(),
-            }
-        }
     }
 }

@@ -208,10 +208,9 @@ pub fn answer(outcome: &Outcome, protocol: Option<Protocol>) -> Response<Full<By
         }
     }
     if let Some(after) = outcome.retry_after() {
-        headers.insert(
-            RETRY_AFTER,
-            HeaderValue::from(after.as_secs_f64().ceil() as u64),
-        );
+        // Whole seconds, rounded up: too early is another refusal.
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     match outcome {
         Outcome::Refused(Refusal::Method) => {

@@ -74,11 +74,12 @@ fn not_settled(reply: &Reply) {
 fn narrow(sinks: &[(&str, &SinkHandle, bool)]) -> String {
     let mut yaml = "server: {upstream_answer_deadline: 1s}\nremote_write:\n".to_owned();
     for (name, sink, required) in sinks {
-        yaml += &format!(
+        let entry = format!(
             "- {{name: {name}, url: '{}', required: {required}, queue_config: {{min_shards: 1, \
              max_shards: 1, capacity: 1000, max_samples_per_send: 10, max_backoff: 100ms}}}}\n",
             sink.url()
         );
+        yaml.push_str(&entry);
     }
     yaml
 }

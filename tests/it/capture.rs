@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Collected, Full};
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::service::service_fn;
@@ -125,16 +125,23 @@ impl Capture {
     }
 }
 
+fn unpacked(body: &[u8]) -> Vec<u8> {
+    let mut message = vec![0; snap::raw::decompress_len(body).unwrap()];
+    let length = snap::raw::Decoder::new().decompress(body, &mut message);
+    assert_eq!(length.unwrap(), message.len());
+    message
+}
+
 async fn answer(
     shared: Arc<Shared>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes());
+    let body = body.collect().await.map(Collected::to_bytes);
     let body = body.unwrap_or_default();
     let message = match parts.headers.get("content-encoding") {
         Some(coding) if coding == "zstd" => zstd::bulk::decompress(&body, 64 << 20).unwrap(),
-        _ => snap::raw::Decoder::new().decompress_vec(&body).unwrap(),
+        _ => unpacked(&body),
     };
     let mut seen = Seen {
         at: Instant::now(),

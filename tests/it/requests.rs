@@ -67,18 +67,17 @@ impl Post {
 
     /// The request's head; `length` is what it says about its body.
     pub(crate) fn head(&self, length: usize) -> Vec<u8> {
-        let mut head = format!("{} {} HTTP/1.1\r\nHost: proxy\r\n", self.method, self.path);
-        for (name, value) in &self.headers {
-            head += &format!("{name}: {value}\r\n");
+        let mut lines = vec![
+            format!("{} {} HTTP/1.1", self.method, self.path),
+            "Host: proxy".to_owned(),
+        ];
+        let header = |(name, value): &(String, String)| format!("{name}: {value}");
+        lines.extend(self.headers.iter().map(header));
+        let chunked = |(name, _): &(String, String)| name == "Transfer-Encoding";
+        if !self.headers.iter().any(chunked) {
+            lines.push(format!("Content-Length: {length}"));
         }
-        if !self
-            .headers
-            .iter()
-            .any(|(name, _)| name == "Transfer-Encoding")
-        {
-            head += &format!("Content-Length: {length}\r\n");
-        }
-        (head + "\r\n").into_bytes()
+        (lines.join("\r\n") + "\r\n\r\n").into_bytes()
     }
 
     /// Sends it on a connection of its own.

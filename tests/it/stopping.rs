@@ -36,15 +36,12 @@ fn command(flags: &[&str]) -> Command {
 impl Program {
     /// Starts it, with free ports besides these flags, and waits for the line that says it is ready.
     fn start(flags: &[&str]) -> Self {
-        let free = [
-            "--listen",
-            "127.0.0.1:0",
-            "--web.listen-address",
-            "127.0.0.1:0",
-        ];
-        let mut child = command(&[flags, &free].concat())
-            .spawn()
-            .expect("it starts");
+        let mut all = vec!["--web.listen-address", "127.0.0.1:0"];
+        if !flags.contains(&"--listen") {
+            all.extend(["--listen", "127.0.0.1:0"]);
+        }
+        all.extend(flags);
+        let mut child = command(&all).spawn().expect("it starts");
         let (mut stdout, mut stderr) = (
             BufReader::new(child.stdout.take().unwrap()),
             child.stderr.take().unwrap(),
@@ -200,6 +197,24 @@ async fn a_loopback_sender_may_flush_after_the_signal() {
     assert!(log.contains("msg=stopped pending=0 lost=0"), "{log}");
     let stats = sink.stats();
     assert_eq!((stats.samples, stats.duplicates), (14, 0), "{stats:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn senders_from_elsewhere_are_sent_away_at_once() {
+    let sink = sink(hanging());
+    let flags = ["--upstream", &sink.url(), "--ack", "memory"];
+    let mut program = Program::start(&[&flags[..], &["--listen", "0.0.0.0:0"]].concat());
+    program.data.set_ip([127, 0, 0, 1].into());
+    assert_eq!(seven("before").send(program.data).await.status, 204);
+    program.signal("TERM");
+    program.says("msg=stopping").await;
+    let reply = seven("after").send(program.data).await;
+    assert_eq!((reply.status, reply.retry_after()), (503, Some(1)));
+    assert!(reply.closes());
+    sink.set_behaviour(Behaviour::default());
+    let (code, log) = program.end();
+    assert_eq!(code, 0, "{log}");
+    assert_eq!(sink.stats().samples, 7, "what was accepted is delivered");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,220 @@
+//! From the configuration to the options of each part: what stages get instead of the configuration.
+
+use std::sync::Arc;
+
+use crate::config::{
+    self, AckMode, Compression, Config, EndpointConfig, Password, ProtobufMessage, QueueConfig,
+};
+use crate::ingest::handler::IngestOptions;
+use crate::log::{Log, QueueIndex};
+use crate::queue::client::{Auth, Client, EndpointOptions, Secret, SecretSource, TlsOptions};
+use crate::queue::grouping::{Grouping, LaneRules, SpreadRule};
+use crate::queue::handle::{Endpoint, MetadataSchedule, QueueParts, WalkOptions};
+use crate::queue::lanes::LaneLimits;
+use crate::queue::protocol::ProtocolMode;
+use crate::queue::sender::Encoders;
+use crate::queue::state::{MemoryShares, QueueOptions};
+use crate::wire::compression::Encoding;
+use crate::wire::decoded::{Protocol, WalkLimits};
+
+/// The parts of the memory budget, in sixteenths of the limit. What is left over is the program itself,
+/// the allocator's slack and encode scratch.
+pub(super) struct Shares {
+    pub(super) log: u64,
+    pub(super) bodies: u64,
+    pub(super) decoding: u64,
+    pub(super) handoff: u64,
+    pub(super) lanes: u64,
+    pub(super) table: u64,
+    pub(super) runs: u64,
+    pub(super) metadata: u64,
+}
+
+impl Shares {
+    pub(super) fn of(limit: u64) -> Self {
+        let part = limit / 16;
+        Self {
+            log: 5 * part,
+            bodies: part,
+            decoding: part,
+            handoff: part / 2,
+            lanes: 3 * part,
+            table: part,
+            runs: part,
+            metadata: part / 4,
+        }
+    }
+}
+
+/// What all queues share.
+pub(super) struct Common {
+    pub(super) log: Arc<dyn Log>,
+    pub(super) walk: WalkOptions,
+    pub(super) encoders: Arc<Encoders>,
+    pub(super) memory: MemoryShares,
+    pub(super) eager: bool,
+}
+
+pub(super) fn queue_memory(shares: &Shares, queues: usize) -> MemoryShares {
+    let each = |share: u64| (share / queues.max(1) as u64) as usize;
+    MemoryShares {
+        lanes: each(shares.lanes),
+        table: each(shares.table),
+        runs: each(shares.runs),
+        metadata: each(shares.metadata),
+    }
+}
+
+pub(super) fn walk_limits(config: &Config) -> WalkLimits {
+    let ingest = &config.ingest;
+    WalkLimits {
+        series: ingest.max_series_per_request,
+        elements: ingest.max_elements_per_request,
+        labels: ingest.max_labels_per_series,
+        label_bytes: ingest.max_label_bytes.0 as usize,
+        expanded_bytes: 4 * ingest.max_request_size.0 as usize,
+    }
+}
+
+pub(super) fn ingest_options(config: &Config) -> Result<IngestOptions, String> {
+    let ingest = &config.ingest;
+    let name = |name: &String| {
+        name.parse()
+            .map_err(|error| format!("server.tenant_headers: {name:?}: {error}"))
+    };
+    let required = config.queues.iter().filter(|queue| queue.required).count();
+    Ok(IngestOptions {
+        max_request_size: ingest.max_request_size.0,
+        limits: walk_limits(config),
+        accept_zstd: ingest.accept_zstd,
+        tenant_headers: ingest
+            .tenant_headers
+            .iter()
+            .map(name)
+            .collect::<Result<_, _>>()?,
+        queue_wait: ingest.queue_wait,
+        answer_deadline: ingest.upstream_answer_deadline,
+        await_queues: (config.ack == AckMode::Upstream).then_some(required),
+    })
+}
+
+pub(super) fn queue_parts(
+    queue: &QueueConfig,
+    index: QueueIndex,
+    common: &Common,
+) -> Result<QueueParts, String> {
+    let limits = &queue.limits;
+    let (endpoint, url) = endpoint_of(queue)?;
+    Ok(QueueParts {
+        options: QueueOptions {
+            name: queue.name.clone(),
+            index,
+            required: queue.required,
+            rules: lane_rules(queue),
+            limits: LaneLimits::new(
+                limits.capacity as u64,
+                limits.max_shards as u64,
+                limits.max_samples_per_send as u32,
+                limits.max_bytes_per_send.0 as usize,
+                limits.batch_send_deadline,
+            ),
+            eager: common.eager,
+            min_shards: limits.min_shards,
+            max_shards: limits.max_shards,
+            min_backoff: limits.min_backoff,
+            max_backoff: limits.max_backoff,
+            memory: common.memory,
+            send_exemplars: queue.send_exemplars,
+            send_histograms: queue.send_native_histograms,
+        },
+        log: Arc::clone(&common.log),
+        endpoint,
+        url,
+        protocol: match queue.protobuf_message {
+            ProtobufMessage::AsReceived => ProtocolMode::AsReceived,
+            ProtobufMessage::Auto => ProtocolMode::Auto,
+            ProtobufMessage::V1 => ProtocolMode::Fixed(Protocol::V1),
+            ProtobufMessage::V2 => ProtocolMode::Fixed(Protocol::V2),
+        },
+        compression: match queue.compression {
+            Compression::Zstd => Encoding::Zstd,
+            Compression::Snappy | Compression::Auto => Encoding::Snappy,
+        },
+        walk: common.walk.clone(),
+        encoders: Arc::clone(&common.encoders),
+        metadata: MetadataSchedule {
+            send: queue.metadata.send,
+            interval: queue.metadata.send_interval,
+            per_send: queue.metadata.max_samples_per_send,
+        },
+        capacity: limits.capacity as u64,
+    })
+}
+
+/// The lane rules that a configuration asks for.
+fn lane_rules(queue: &QueueConfig) -> LaneRules {
+    let rule = |rule: &config::SpreadRule| SpreadRule {
+        job: rule.job.clone(),
+        by: rule.by.clone(),
+    };
+    LaneRules {
+        grouping: match queue.grouping {
+            config::Grouping::Target => Grouping::Target,
+            config::Grouping::Arrival => Grouping::Arrival,
+        },
+        separate_by: queue.separate_by.clone(),
+        spread: queue.spread.iter().map(rule).collect(),
+    }
+}
+
+fn endpoint_of(queue: &QueueConfig) -> Result<(Endpoint, String), String> {
+    let http = match &queue.endpoint {
+        EndpointConfig::Discard => return Ok((Endpoint::Discard, "discard:".to_owned())),
+        EndpointConfig::Http(http) => http,
+    };
+    let wrong = |what: &str, error: String| format!("queue {}: {what}: {error}", queue.name);
+    let uri = |text: &String| text.parse::<hyper::Uri>();
+    let mut options =
+        EndpointOptions::new(uri(&http.url).map_err(|error| wrong("url", error.to_string()))?);
+    for (name, value) in &http.headers {
+        let name = name
+            .parse()
+            .map_err(|_| wrong("headers", format!("bad name {name:?}")))?;
+        let value = value
+            .parse()
+            .map_err(|_| wrong("headers", "bad value".to_owned()))?;
+        options.headers.push((name, value));
+    }
+    options.auth = auth_of(&http.auth);
+    options.tls = TlsOptions {
+        ca_file: http.tls.ca_file.clone(),
+        server_name: http.tls.server_name.clone(),
+        insecure_skip_verify: http.tls.insecure_skip_verify,
+    };
+    let proxy = http.proxy_url.as_ref().map(uri).transpose();
+    options.proxy_url = proxy.map_err(|error| wrong("proxy_url", error.to_string()))?;
+    options.attempt_timeout = queue.remote_timeout;
+    options.connect_timeout = options.connect_timeout.min(queue.remote_timeout);
+    options.max_connections = queue.limits.max_shards.max(1);
+    let client = Client::new(&options).map_err(|error| wrong("remote_write", error))?;
+    Ok((
+        Endpoint::Http(Box::new(client)),
+        http.url_shown().to_owned(),
+    ))
+}
+
+fn auth_of(auth: &config::Auth) -> Auth {
+    let inline = |secret: &config::Secret| SecretSource::Inline(Secret::new(secret.expose()));
+    match auth {
+        config::Auth::None => Auth::None,
+        config::Auth::Bearer { file } => Auth::Bearer(SecretSource::File(file.clone())),
+        config::Auth::BearerInline(secret) => Auth::Bearer(inline(secret)),
+        config::Auth::Basic { username, password } => Auth::Basic {
+            username: username.clone(),
+            password: match password {
+                Password::File(file) => SecretSource::File(file.clone()),
+                Password::Inline(secret) => inline(secret),
+            },
+        },
+    }
+}

@@ -1,0 +1,208 @@
+//! From a body to a record in the log, and the wait for what becomes of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::attach::{Awaited, BodyId, Waiting};
+use super::handler::{Ingest, MEMORY_WAIT};
+use super::respond::{Outcome, Refusal};
+use crate::clock::{Instant, wall_ms};
+use crate::log::ack::{self, Ack};
+use crate::log::memory::Reservation;
+use crate::log::{NewRecord, Tenant};
+use crate::model::counts::{Counts, Kind};
+use crate::model::runs::RunSet;
+use crate::wire;
+use crate::wire::compression::{Encoding, decoded_len};
+use crate::wire::decoded::{Decoded, InvalidSeries, Protocol};
+
+/// Bodies above this are decoded on a thread that may block.
+const LARGE_BODY: usize = 256 << 10;
+
+/// A request whose body is here.
+pub(super) struct Received {
+    pub(super) body: Bytes,
+    pub(super) protocol: Protocol,
+    pub(super) encoding: Encoding,
+    pub(super) tenant: Arc<Tenant>,
+    pub(super) room: Reservation,
+    pub(super) began: Instant,
+}
+
+impl Received {
+    /// Admits what is in it, and waits for what its sender is to be told.
+    pub(super) async fn admit(self, ingest: &Arc<Ingest>) -> Result<Outcome, Refusal> {
+        if self.body.is_empty() {
+            // What Prometheus sends when everything in a request has grown too old meanwhile.
+            return Ok(Outcome::Accepted(Counts::default()));
+        }
+        let Some(queues) = ingest.options.await_queues else {
+            return self.admit_to_log(ingest).await;
+        };
+        let id = BodyId::of(
+            &self.body,
+            self.protocol,
+            self.encoding,
+            &self.tenant,
+            &ingest.key,
+        );
+        let began = self.began;
+        if let Some((waiting, attached)) = ingest.attachments.attach(id, &*ingest.readers) {
+            ingest.metrics.attached(attached);
+            drop(self);
+            return wait(ingest, waiting, began).await;
+        }
+        let decoded = self.decode(ingest).await?;
+        let (admitted, invalid) = (decoded.admitted(), decoded.invalid());
+        if is_empty(&decoded) {
+            ingest.metrics.refused(&decoded);
+            return Ok(outcome_of(admitted, invalid, &ack::Outcome::default()));
+        }
+        let awaited = Awaited {
+            ack: Arc::new(Ack::new(queues)),
+            admitted,
+            invalid,
+        };
+        let (log, bytes) = (&ingest.log, self.body.len());
+        let copy = Arc::clone(&decoded);
+        let append = |ack| {
+            let (record, room) = self.into_record(copy, Some(ack));
+            log.append(record, room);
+        };
+        let (waiting, attached) = ingest
+            .attachments
+            .append(id, &*ingest.readers, awaited, append);
+        match attached {
+            Some(attached) => ingest.metrics.attached(attached),
+            None => ingest.metrics.admitted(&decoded, bytes),
+        }
+        drop(decoded);
+        wait(ingest, waiting, began).await
+    }
+
+    /// The log's word is enough.
+    async fn admit_to_log(self, ingest: &Arc<Ingest>) -> Result<Outcome, Refusal> {
+        let decoded = self.decode(ingest).await?;
+        let (admitted, invalid) = (decoded.admitted(), decoded.invalid());
+        if is_empty(&decoded) {
+            ingest.metrics.refused(&decoded);
+        } else {
+            ingest.metrics.admitted(&decoded, self.body.len());
+            let (record, room) = self.into_record(decoded, None);
+            ingest.log.append(record, room);
+        }
+        Ok(outcome_of(admitted, invalid, &ack::Outcome::default()))
+    }
+
+    async fn decode(&self, ingest: &Arc<Ingest>) -> Result<Arc<Decoded>, Refusal> {
+        let limit = ingest.options.max_request_size;
+        let length = decoded_len(&self.body, self.encoding, limit).map_err(Refusal::Decode)?;
+        let memory = ingest.decoding.lend(length * 2, MEMORY_WAIT).await;
+        let memory = memory.ok_or(Refusal::Memory)?;
+        let (body, encoding, protocol) = (self.body.clone(), self.encoding, self.protocol);
+        let (limits, key) = (ingest.options.limits, ingest.key.clone());
+        let decode = move || {
+            let _memory = memory;
+            wire::decode(&body, encoding, protocol, limit, &limits, &key)
+        };
+        let decoded = if self.body.len() > LARGE_BODY {
+            let decoded = tokio::task::spawn_blocking(decode).await;
+            decoded.map_err(|_| Refusal::Body("decoding was cut short"))?
+        } else {
+            decode()
+        };
+        decoded.map(Arc::new).map_err(Refusal::Decode)
+    }
+
+    fn into_record(self, decoded: Arc<Decoded>, ack: Option<Arc<Ack>>) -> (NewRecord, Reservation) {
+        let record = NewRecord {
+            arrival_ms: wall_ms(),
+            encoding: self.encoding,
+            tenant: self.tenant,
+            skipped: skipped_of(&decoded),
+            body: self.body,
+            decoded,
+            ack,
+        };
+        (record, self.room)
+    }
+}
+
+/// Nothing in it that a queue would take: not even metadata.
+fn is_empty(decoded: &Decoded) -> bool {
+    decoded.admitted().is_zero() && decoded.metadata.is_empty()
+}
+
+/// Ordinals of the series that are refused by themselves.
+fn skipped_of(decoded: &Decoded) -> RunSet {
+    let mut skipped = RunSet::default();
+    if decoded.skipped.is_zero() {
+        return skipped;
+    }
+    let counts = decoded.counts();
+    let mut next = [
+        0,
+        counts.samples as u32,
+        (counts.samples + counts.histograms) as u32,
+    ];
+    for row in &decoded.series {
+        let held = [
+            row.counts.samples,
+            row.counts.histograms,
+            row.counts.exemplars,
+        ];
+        for (next, held) in next.iter_mut().zip(held) {
+            if row.invalid.is_some() {
+                skipped.insert(*next, *next + held);
+            }
+            *next += held;
+        }
+    }
+    skipped
+}
+
+/// Waits until every required queue has settled the record, or the sender must be told to come back.
+async fn wait(ingest: &Ingest, waiting: Waiting, began: Instant) -> Result<Outcome, Refusal> {
+    let deadline = began + ingest.options.answer_deadline;
+    let awaited = Arc::clone(&waiting.awaited);
+    if let Ok(settled) = tokio::time::timeout_at(deadline, awaited.ack.settled()).await {
+        waiting.answered();
+        return Ok(outcome_of(awaited.admitted, awaited.invalid, &settled));
+    }
+    ingest.metrics.withdrawn.increment(1);
+    waiting.told_to_come_back(Instant::now(), &*ingest.readers);
+    let jitter = Duration::from_millis(fastrand::u64(0..1000));
+    Err(Refusal::NotSettled(Duration::from_secs(1) + jitter))
+}
+
+fn outcome_of(
+    admitted: Counts,
+    invalid: Option<(InvalidSeries, usize)>,
+    settled: &ack::Outcome,
+) -> Outcome {
+    let mut written = admitted;
+    for kind in Kind::ALL {
+        *written.slot(kind) -= settled.refused.get(kind).min(admitted.get(kind));
+    }
+    if !settled.refused.is_zero() {
+        let message = settled.message.clone().unwrap_or_default();
+        return Outcome::Partly {
+            written,
+            message,
+            reason: "refused_by_receiver",
+        };
+    }
+    match invalid {
+        None => Outcome::Accepted(written),
+        Some((why, count)) => {
+            let message = format!("{count} series refused; the first: {}", why.explain());
+            Outcome::Partly {
+                written,
+                message,
+                reason: why.reason(),
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What the door counts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::attach::Attached;
+use super::respond::Outcome;
+use crate::metrics::{self, Registry};
+use crate::model::counts::Kind;
+use crate::wire::decoded::{Decoded, InvalidSeries};
+
+/// Handles of the metrics.
+pub struct IngestMetrics {
+    registry: Arc<Registry>,
+    seconds: ::metrics::Histogram,
+    bytes: ::metrics::Counter,
+    decoded_bytes: ::metrics::Counter,
+    pub(super) withdrawn: ::metrics::Counter,
+}
+
+impl IngestMetrics {
+    /// Handles in this registry.
+    pub fn new(registry: Arc<Registry>) -> Self {
+        Self {
+            seconds: registry.histogram(&metrics::REQUEST_SECONDS, &[]),
+            bytes: registry.counter(&metrics::RECEIVED_BYTES, &[]),
+            decoded_bytes: registry.counter(&metrics::RECEIVED_DECODED_BYTES, &[]),
+            withdrawn: registry.counter(&metrics::WITHDRAWN, &[]),
+            registry,
+        }
+    }
+
+    pub(super) fn answered(&self, outcome: &Outcome, took: Duration) {
+        self.seconds.record(took.as_secs_f64());
+        let (status, reason) = (outcome.status(), outcome.reason());
+        self.registry
+            .counter(&metrics::REQUESTS, &[status.as_str(), reason])
+            .increment(1);
+    }
+
+    pub(super) fn admitted(&self, decoded: &Decoded, body: usize) {
+        self.bytes.increment(body as u64);
+        self.decoded_bytes.increment(decoded.body.len() as u64);
+        let (proto, admitted) = (decoded.protocol.as_str(), decoded.admitted());
+        for kind in Kind::ALL.into_iter().filter(|kind| admitted.get(*kind) > 0) {
+            let labels = [proto, kind.as_str()];
+            self.registry
+                .counter(&metrics::RECEIVED, &labels)
+                .increment(admitted.get(kind));
+        }
+        self.refused(decoded);
+    }
+
+    /// Counts what was refused by itself, whether or not anything beside it was admitted.
+    pub(super) fn refused(&self, decoded: &Decoded) {
+        for row in decoded.series.iter().filter(|row| row.invalid.is_some()) {
+            let reason = row.invalid.map_or("", InvalidSeries::reason);
+            let counts = [
+                row.counts.samples,
+                row.counts.histograms,
+                row.counts.exemplars,
+            ];
+            for (kind, count) in Kind::ALL.into_iter().zip(counts) {
+                let labels = [reason, kind.as_str()];
+                self.registry
+                    .counter(&metrics::REFUSED, &labels)
+                    .increment(u64::from(count));
+            }
+        }
+    }
+
+    pub(super) fn attached(&self, to: Attached) {
+        let to = match to {
+            Attached::Unanswered => "unanswered",
+            Attached::Orphan => "orphan",
+        };
+        self.registry
+            .counter(&metrics::ATTACHED, &[to])
+            .increment(1);
+    }
+}
