@@ -357,7 +357,7 @@ async fn overfilled(alive: &SinkHandle, dead: &SinkHandle) -> (Proxy, u64) {
     assert_eq!((reply.status, reply.written()), (204, Some([10, 0, 0])));
     assert!(began.elapsed() < Duration::from_secs(5));
     let mut sent = 10;
-    for number in 0..24 {
+    for number in 0..40 {
         let reply = bulky(&format!("n{number}"), 600_000).send(proxy.data).await;
         assert_eq!(reply.status, 204, "{number}: {reply:?}");
         sent += 10;
