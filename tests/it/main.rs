@@ -2,4 +2,5 @@
 mod bench_tools;
 mod engine;
 mod harness;
+mod layers;
 mod protobuf_code;
