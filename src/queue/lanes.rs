@@ -94,6 +94,8 @@ struct Lane {
     parked: Option<Seq>,
     /// What its key counts it as, while it is free and holds something.
     standing: Option<Standing>,
+    /// What it adds to the elements in locked lanes.
+    locked: u32,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -142,6 +144,8 @@ pub struct Lanes {
     lanes: Vec<Option<Lane>>,
     free_lanes: Vec<LaneRef>,
     queued: u64,
+    /// Elements in locked lanes.
+    locked_queued: u64,
     /// Keys with something in a free lane, by its age.
     by_age: BTreeSet<(Seq, KeyRef)>,
     /// Those of them that are due by size.
@@ -164,6 +168,7 @@ impl Lanes {
             lanes: Vec::new(),
             free_lanes: Vec::new(),
             queued: 0,
+            locked_queued: 0,
             by_age: BTreeSet::new(),
             by_size: BTreeSet::new(),
             parked: BTreeSet::new(),
@@ -310,6 +315,7 @@ impl Lanes {
             locks: 0,
             parked: None,
             standing: None,
+            locked: 0,
         };
         let at = if let Some(at) = self.free_lanes.pop() {
             self.lanes[at as usize] = Some(lane);
@@ -348,9 +354,20 @@ impl Lanes {
     /// Does the lane hold all it may? One that is gone does not.
     #[inline]
     pub fn is_full(&self, lane: LaneRef) -> bool {
-        self.lanes[lane as usize]
-            .as_ref()
-            .is_some_and(|held| held.queued >= self.limits.lane)
+        let held = self.lanes[lane as usize].as_ref();
+        held.is_some_and(|held| held.queued >= self.limit_of(held))
+    }
+
+    /// How much a lane may hold.
+    ///
+    /// While locked lanes hold half of what all lanes may, a locked one is full with two batches: a
+    /// request that hangs holds all the lanes it took from, and together they must not stall the rest.
+    fn limit_of(&self, lane: &Lane) -> u32 {
+        if lane.locks > 0 && self.locked_queued > self.limits.queued / 2 {
+            2 * self.limits.batch
+        } else {
+            self.limits.lane
+        }
     }
 
     /// Where the reader left this lane's elements, if it did.
@@ -383,12 +400,12 @@ impl Lanes {
 
     /// Parked lanes that are half empty, with the place where each was left.
     pub fn half_empty_parked(&self) -> Vec<(Seq, LaneRef)> {
-        let half = self.limits.lane / 2;
-        self.parked
-            .iter()
-            .copied()
-            .filter(|(_, lane)| self.lane(*lane).queued <= half)
-            .collect()
+        let half_empty = |lane: LaneRef| {
+            let held = self.lane(lane);
+            held.queued <= self.limit_of(held) / 2
+        };
+        let parked = self.parked.iter().copied();
+        parked.filter(|(_, lane)| half_empty(*lane)).collect()
     }
 
     /// Adds an element at the end of its series and lane. Lists are brought up to date by
@@ -448,7 +465,10 @@ impl Lanes {
             full: held.queued >= full_at,
         });
         let before = std::mem::replace(&mut held.standing, standing);
+        let locked = if held.locks > 0 { held.queued } else { 0 };
+        let locked_before = std::mem::replace(&mut held.locked, locked);
         let key = held.key;
+        self.locked_queued = self.locked_queued + u64::from(locked) - u64::from(locked_before);
         if before == standing {
             return;
         }
@@ -772,6 +792,14 @@ impl Lanes {
                 ));
             }
             total += u64::from(queued);
+        }
+        let locked = self.lanes.iter().flatten().filter(|lane| lane.locks > 0);
+        let locked: u64 = locked.map(|lane| u64::from(lane.queued)).sum();
+        if locked != self.locked_queued {
+            return Err(format!(
+                "locked lanes hold {locked}, counted {}",
+                self.locked_queued
+            ));
         }
         if total != self.queued || total != nodes.counts().total() {
             let held = nodes.counts().total();
