@@ -13,6 +13,7 @@ pub mod pb;
 pub(crate) mod proto;
 mod rw1;
 mod rw2;
+mod symbols;
 
 use compression::Encoding;
 use decoded::{Decoded, IdentityKey, Protocol, WalkLimits};
