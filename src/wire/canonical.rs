@@ -39,14 +39,27 @@ impl CanonicalHead {
             count += 1;
             limits.check_label(count, (name, value))?;
             head.named |= name == b"__name__" && !value.is_empty();
-            if !(is_utf8(name) && is_utf8(value)) {
-                head.invalid = Some(InvalidSeries::NotUtf8);
-            }
             previous = name;
             head.len = end;
         }
+        // One look over all labels is four times faster than one at each text, and mostly enough.
+        if !message[..head.len].is_ascii() {
+            head.invalid = not_utf8(&message[..head.len]);
+        }
         Ok(head)
     }
+}
+
+/// Is there a text among these canonical labels that is not UTF-8?
+fn not_utf8(labels: &[u8]) -> Option<InvalidSeries> {
+    let mut at = 0;
+    while let Some((name, value, end)) = canonical_label(labels, at) {
+        if !(is_utf8(name) && is_utf8(value)) {
+            return Some(InvalidSeries::NotUtf8);
+        }
+        at = end;
+    }
+    None
 }
 
 /// The label at `at` in its canonical form: name, then value unless empty, lengths in minimal varints.

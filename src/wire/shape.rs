@@ -25,13 +25,18 @@ pub(super) struct Held {
     pub(super) metadata: usize,
 }
 
-/// A message within a message that is being looked at.
+/// A message that is being looked at, the request or one within it.
 #[derive(Clone, Copy)]
-struct Inner {
+struct Level {
     end: usize,
     /// Labels (1.0) or label references (2.0) in it so far.
     labels: usize,
 }
+
+/// The request, a series in it, an exemplar in that.
+const REQUEST: usize = 0;
+const SERIES: usize = 1;
+const EXEMPLAR: usize = 2;
 
 /// The look, and how far it has come.
 pub(super) struct Shape<'l> {
@@ -39,19 +44,23 @@ pub(super) struct Shape<'l> {
     limits: &'l WalkLimits,
     /// Next byte to look at; past what is there while a field is skipped.
     at: usize,
-    series: Option<Inner>,
-    exemplar: Option<Inner>,
+    levels: [Level; 3],
+    level: usize,
     pub(super) held: Held,
 }
 
 impl<'l> Shape<'l> {
     pub(super) fn new(protocol: Protocol, limits: &'l WalkLimits) -> Self {
+        let whole = Level {
+            end: usize::MAX,
+            labels: 0,
+        };
         Self {
             protocol,
             limits,
             at: 0,
-            series: None,
-            exemplar: None,
+            levels: [whole; 3],
+            level: REQUEST,
             held: Held::default(),
         }
     }
@@ -69,81 +78,98 @@ impl<'l> Shape<'l> {
     /// error: if the message ends there too, the walk finds it.
     pub(super) fn look(&mut self, prefix: &[u8]) -> Result<(), DecodeError> {
         loop {
-            let at = self.at;
-            self.exemplar = self.exemplar.filter(|inner| at < inner.end);
-            self.series = self.series.filter(|inner| at < inner.end);
-            if at >= prefix.len() {
-                return Ok(());
+            while self.level > REQUEST && self.at >= self.levels[self.level].end {
+                self.level -= 1;
             }
-            let parent = self.exemplar.or(self.series).map(|inner| inner.end);
-            let known = parent.filter(|end| *end <= prefix.len());
-            let bytes = &prefix[..known.unwrap_or(prefix.len())];
-            let mut fields = Fields::starting(bytes, at);
-            let (number, skim) = match fields.skim() {
-                Ok(field) => field,
-                Err(error) if known.is_some() || is_broken(&bytes[at..], &error) => {
-                    return Err(error);
-                }
-                Err(_) => return Ok(()),
-            };
-            let from = fields.position();
-            let end = match skim {
-                Skim::Bytes(len) => from.checked_add(len),
-                Skim::Varint | Skim::Other => Some(from),
-            };
-            let end = end.filter(|end| parent.is_none_or(|parent| *end <= parent));
-            let end = end.ok_or(PAST_THE_END)?;
-            self.at = end;
-            match skim {
-                // Packed references are counted once they are there.
-                Skim::Bytes(len) if number == 1 && !self.v1() && parent.is_some() => {
-                    let Some(packed) = prefix.get(from..end) else {
-                        self.at = at;
-                        return self.refs(len / VARINT_MAX, false);
-                    };
-                    self.refs(packed.iter().filter(|byte| **byte < 0x80).count(), true)?;
-                }
-                Skim::Bytes(_) => self.enter(number, from, end)?,
-                Skim::Varint if number == 1 && !self.v1() => self.refs(1, true)?,
-                Skim::Varint | Skim::Other => {}
+            if self.at >= prefix.len() || !self.field(prefix)? {
+                return Ok(());
             }
         }
     }
 
-    fn v1(&self) -> bool {
-        self.protocol == Protocol::V1
+    /// Looks at one field. `false`: it is cut off, more of it has to be there.
+    #[inline]
+    fn field(&mut self, prefix: &[u8]) -> Result<bool, DecodeError> {
+        let (at, parent) = (self.at, self.levels[self.level].end);
+        let bytes = &prefix[..parent.min(prefix.len())];
+        // Nearly all fields have a key and a length of one byte.
+        let (number, skim, from) = match bytes[at..] {
+            [key @ 8..0x80, len @ 0..0x80, ..] if key & 7 == 2 => {
+                (u32::from(key >> 3), Skim::Bytes(usize::from(len)), at + 2)
+            }
+            _ => match self.long_head(bytes)? {
+                Some(head) => head,
+                None => return Ok(false),
+            },
+        };
+        let Skim::Bytes(len) = skim else {
+            self.at = from;
+            if number == 1 && skim == Skim::Varint && self.protocol == Protocol::V2 {
+                self.labels(1)?;
+            }
+            return Ok(true);
+        };
+        let end = from.checked_add(len).filter(|end| *end <= parent);
+        let end = end.ok_or(PAST_THE_END)?;
+        self.at = end;
+        if self.level == REQUEST || number != 1 {
+            self.element(number, from, end)?;
+        } else if self.protocol == Protocol::V1 {
+            self.labels(1)?;
+        } else if let Some(packed) = bytes.get(from..end) {
+            self.labels(packed.iter().filter(|byte| **byte < 0x80).count())?;
+        } else if len / VARINT_MAX > 2 * self.limits.labels {
+            return Err(DecodeError::LabelCount(self.limits.labels));
+        } else {
+            // Packed references are counted once they are all there.
+            self.at = at;
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// A field's number, what it is, and where its content begins; `None` when it is cut off.
+    fn long_head(&self, bytes: &[u8]) -> Result<Option<(u32, Skim, usize)>, DecodeError> {
+        let mut fields = Fields::starting(bytes, self.at);
+        let error = match fields.skim() {
+            Ok((number, skim)) => return Ok(Some((number, skim, fields.position()))),
+            Err(error) => error,
+        };
+        let rest = &bytes[self.at..];
+        let is_group = Fields::new(rest).key().is_ok_and(|key| key.1 == 3);
+        let is_whole = bytes.len() == self.levels[self.level].end;
+        let is_broken = is_whole || rest.len() >= HEAD_MAX && !is_group;
+        if is_broken || error == DecodeError::ProtobufDepth {
+            Err(error)
+        } else {
+            Ok(None)
+        }
     }
 
     /// Counts a field with content, and goes into it where elements or labels may be inside.
-    fn enter(&mut self, number: u32, from: usize, end: usize) -> Result<(), DecodeError> {
-        let (inner, v1) = (Some(Inner { end, labels: 0 }), self.v1());
-        match (number, v1, self.series.is_some(), self.exemplar.is_some()) {
-            (1, true, false, _) | (5, false, false, _) => {
+    #[inline]
+    fn element(&mut self, number: u32, from: usize, end: usize) -> Result<(), DecodeError> {
+        match (self.level, self.protocol, number) {
+            (REQUEST, Protocol::V1, 1) | (REQUEST, Protocol::V2, 5) => {
                 self.held.series += 1;
-                (self.series, self.at) = (inner, from);
+                self.enter(SERIES, from, end);
             }
-            (3, true, false, _) => self.held.metadata += 1,
-            (4, false, false, _) => self.held.symbols += 1,
-            (1, true, true, _) => return self.label(),
-            (2, _, true, false) => self.held.samples += 1,
-            (3, true, true, false) | (4, false, true, false) => {
+            (REQUEST, Protocol::V1, 3) => self.held.metadata += 1,
+            (REQUEST, Protocol::V2, 4) => self.held.symbols += 1,
+            (SERIES, _, 2) => self.held.samples += 1,
+            (SERIES, Protocol::V1, 3) | (SERIES, Protocol::V2, 4) => {
                 self.held.exemplars += 1;
-                (self.exemplar, self.at) = (inner, from);
+                self.enter(EXEMPLAR, from, end);
             }
-            (4, true, true, false) | (3, false, true, false) => self.held.histograms += 1,
+            (SERIES, Protocol::V1, 4) | (SERIES, Protocol::V2, 3) => self.held.histograms += 1,
             _ => {}
         }
-        self.within_limits()
-    }
-
-    fn within_limits(&self) -> Result<(), DecodeError> {
         let (held, limits) = (&self.held, self.limits);
         if held.series > limits.series {
             return Err(DecodeError::SeriesCount(limits.series));
         }
-        if held.samples + held.histograms + held.exemplars > limits.elements
-            || held.metadata > limits.elements
-        {
+        let elements = held.samples + held.histograms + held.exemplars;
+        if elements.max(held.metadata) > limits.elements {
             return Err(DecodeError::ElementCount(limits.elements));
         }
         if held.symbols > SYMBOLS_MAX {
@@ -152,38 +178,23 @@ impl<'l> Shape<'l> {
         Ok(())
     }
 
-    /// One more label of a 1.0 series or exemplar.
-    fn label(&mut self) -> Result<(), DecodeError> {
+    fn enter(&mut self, level: usize, from: usize, end: usize) {
+        (self.at, self.level) = (from, level);
+        self.levels[level] = Level { end, labels: 0 };
+    }
+
+    /// That many more labels (1.0) or references (2.0) of a series or exemplar.
+    #[inline]
+    fn labels(&mut self, count: usize) -> Result<(), DecodeError> {
         let most = self.limits.labels;
-        if let Some(inner) = self.exemplar.as_mut().or(self.series.as_mut()) {
-            inner.labels += 1;
-            if inner.labels > most {
-                return Err(DecodeError::LabelCount(most));
-            }
+        let each = if self.protocol == Protocol::V1 { 1 } else { 2 };
+        let level = &mut self.levels[self.level];
+        level.labels += count;
+        if level.labels > each * most && self.level > REQUEST {
+            return Err(DecodeError::LabelCount(most));
         }
         Ok(())
     }
-
-    /// That many more references of a 2.0 series or exemplar, at least.
-    fn refs(&mut self, count: usize, keep: bool) -> Result<(), DecodeError> {
-        let most = self.limits.labels;
-        if let Some(inner) = self.exemplar.as_mut().or(self.series.as_mut()) {
-            let refs = inner.labels + count;
-            if refs > 2 * most {
-                return Err(DecodeError::LabelCount(most));
-            }
-            if keep {
-                inner.labels = refs;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Is a field that does not read broken, rather than cut off at the end of what is there?
-fn is_broken(rest: &[u8], error: &DecodeError) -> bool {
-    let is_group = Fields::new(rest).key().is_ok_and(|key| key.1 == 3);
-    *error == DecodeError::ProtobufDepth || (rest.len() >= HEAD_MAX && !is_group)
 }
 
 #[cfg(test)]
