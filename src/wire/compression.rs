@@ -208,7 +208,7 @@ mod tests {
         for cut in 1..good.len() {
             assert!(plain(&good[..cut]).is_err(), "cut at {cut}");
         }
-        let mut longer = good.clone();
+        let mut longer = good;
         longer[0] += 1;
         assert!(plain(&longer).is_err());
         assert!(plain(&[5, 0b0000_0001, 0, 0, 0]).is_err(), "copy offset 0");

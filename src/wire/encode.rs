@@ -283,7 +283,9 @@ fn stripped_len(histogram: &Histogram) -> usize {
 fn put_refs(out: &mut Vec<u8>, refs: &[u32], len: usize) {
     out.push(0x0a);
     put_varint(out, len as u64);
-    refs.iter().for_each(|r| put_varint(out, u64::from(*r)));
+    for reference in refs {
+        put_varint(out, u64::from(*reference));
+    }
 }
 
 /// Appends one 1.0 metadata entry (field 3 of a request).

@@ -134,9 +134,9 @@ impl Walker<'_> {
         labels.sort_by_key(|label| label.0);
         let invalid = check_labels(&labels);
         self.scratch.clear();
-        labels
-            .iter()
-            .for_each(|(name, value)| put_label(&mut self.scratch, name, value));
+        for (name, value) in &labels {
+            put_label(&mut self.scratch, name, value);
+        }
         Ok((self.key.hash(&self.scratch), invalid))
     }
 }

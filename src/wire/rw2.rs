@@ -96,7 +96,7 @@ impl Walker<'_, '_> {
                     read_refs(value, &mut self.refs, self.limits.labels)?;
                 }
                 2 => {
-                    self.sample(value.bytes()?, out)?;
+                    read_sample(value.bytes()?, out)?;
                     counts.samples += 1;
                 }
                 3 => {
@@ -137,32 +137,6 @@ impl Walker<'_, '_> {
             metadata,
             invalid,
         });
-        Ok(())
-    }
-
-    #[inline]
-    fn sample(&mut self, message: &[u8], out: &mut Decoded) -> Result<(), DecodeError> {
-        let mut row = SampleRow {
-            timestamp: 0,
-            bits: 0,
-        };
-        let mut start = 0;
-        let mut fields = Fields::new(message);
-        while let Some((number, value)) = fields.next()? {
-            match number {
-                1 => row.bits = value.double_bits()?,
-                2 => row.timestamp = value.varint()?.cast_signed(),
-                3 => start = value.varint()?.cast_signed(),
-                _ => {}
-            }
-        }
-        if start != 0 && out.starts.is_empty() {
-            out.starts.resize(out.samples.len(), 0);
-        }
-        if start != 0 || !out.starts.is_empty() {
-            out.starts.push(start);
-        }
-        out.samples.push(row);
         Ok(())
     }
 
@@ -212,9 +186,9 @@ impl Walker<'_, '_> {
         labels.sort_by_key(|label| label.0);
         let invalid = check_labels(&labels);
         self.canonical.clear();
-        labels
-            .iter()
-            .for_each(|(name, value)| put_label(&mut self.canonical, name, value));
+        for (name, value) in &labels {
+            put_label(&mut self.canonical, name, value);
+        }
         Ok((self.key.hash(&self.canonical), invalid))
     }
 
@@ -267,6 +241,32 @@ fn expand(expanded: &mut usize, bytes: usize, limits: &WalkLimits) -> Result<(),
     Ok(())
 }
 
+#[inline]
+fn read_sample(message: &[u8], out: &mut Decoded) -> Result<(), DecodeError> {
+    let mut row = SampleRow {
+        timestamp: 0,
+        bits: 0,
+    };
+    let mut start = 0;
+    let mut fields = Fields::new(message);
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => row.bits = value.double_bits()?,
+            2 => row.timestamp = value.varint()?.cast_signed(),
+            3 => start = value.varint()?.cast_signed(),
+            _ => {}
+        }
+    }
+    if start != 0 && out.starts.is_empty() {
+        out.starts.resize(out.samples.len(), 0);
+    }
+    if start != 0 || !out.starts.is_empty() {
+        out.starts.push(start);
+    }
+    out.samples.push(row);
+    Ok(())
+}
+
 fn read_refs(
     value: super::proto::Value<'_>,
     refs: &mut Vec<u32>,
@@ -314,9 +314,9 @@ pub(super) fn read_exemplar(decoded: &Decoded, message: &[u8]) -> Result<Exempla
     let mut labels = Vec::new();
     let mut pairs = Vec::new();
     read_labels(decoded, message, &mut pairs)?;
-    pairs
-        .iter()
-        .for_each(|(name, value)| put_label(&mut labels, name, value));
+    for (name, value) in pairs {
+        put_label(&mut labels, name, value);
+    }
     let mut fields = Fields::new(message);
     while let Some((number, value)) = fields.next()? {
         match number {

@@ -50,7 +50,7 @@ impl<'a> Block<'a> {
         self.out.reserve_exact(len.saturating_sub(self.out.len()));
     }
 
-    /// Decodes until `want` bytes or up to 63 more are there, and returns what is.
+    /// Decodes until `want` bytes or up to 63 more are there, or all, and returns what is.
     pub(super) fn decode_to(&mut self, want: usize) -> Result<&[u8], DecodeError> {
         let want = want.min(self.declared);
         while self.out.len() < want {
@@ -62,9 +62,8 @@ impl<'a> Block<'a> {
                 self.literal -= taken;
                 continue;
             }
-            let Some(tag) = self.body.get(self.at).copied() else {
-                break;
-            };
+            let tag = self.body.get(self.at).copied();
+            let tag = tag.ok_or(DecodeError::Snappy("shorter than declared"))?;
             self.at += 1;
             self.element(usize::from(tag))?;
         }
@@ -74,9 +73,6 @@ impl<'a> Block<'a> {
     /// The whole message.
     pub(super) fn finish(mut self) -> Result<Vec<u8>, DecodeError> {
         self.decode_to(self.declared)?;
-        if self.out.len() < self.declared {
-            return Err(DecodeError::Snappy("shorter than declared"));
-        }
         if self.at < self.body.len() || self.literal > 0 {
             return Err(DecodeError::Snappy("longer than declared"));
         }
@@ -171,7 +167,7 @@ mod tests {
                 "cut at {cut}"
             );
         }
-        let mut longer = body.clone();
+        let mut longer = body;
         longer.extend_from_slice(&[0, b'x']);
         let refused = Block::new(&longer).unwrap().finish();
         assert_eq!(refused, Err(DecodeError::Snappy("longer than declared")));
