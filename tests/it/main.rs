@@ -1,6 +1,15 @@
 //! The one integration binary: behaviour over real sockets, and guards over the sources.
 mod bench_tools;
 mod engine;
+#[path = "../fuzz/src/shared.rs"]
+mod fuzz;
 mod harness;
 mod layers;
 mod protobuf_code;
+mod wire_fuzz;
+mod wire_generate;
+mod wire_golden;
+mod wire_identity;
+mod wire_memory;
+mod wire_properties;
+mod wire_refusals;
