@@ -44,6 +44,8 @@ pub struct LaneLimits {
     pub batch_bytes: usize,
     /// How long the oldest element waits for company.
     pub deadline: Duration,
+    /// How long elements wait in order to merge, whatever their number.
+    pub window: Duration,
 }
 
 impl LaneLimits {
@@ -68,7 +70,14 @@ impl LaneLimits {
             batch,
             batch_bytes,
             deadline,
+            window: Duration::ZERO,
         }
+    }
+
+    /// The same with a window for merging.
+    #[must_use]
+    pub fn with_window(self, window: Duration) -> Self {
+        Self { window, ..self }
     }
 }
 
@@ -491,9 +500,11 @@ impl Lanes {
     }
 
     fn restand_key(&mut self, key: KeyRef) {
-        let batch = u64::from(self.limits.batch);
+        let (batch, merging) = (u64::from(self.limits.batch), self.limits.window);
         let held = self.key_mut(key);
-        let by_size = held.free_queued >= batch || held.free_full > 0;
+        // What waits in order to merge is not sent for its number alone.
+        let full_batch = merging.is_zero() && held.free_queued >= batch;
+        let by_size = full_batch || held.free_full > 0;
         let standing = held.free.first().map(|(seq, _)| (*seq, by_size));
         let before = std::mem::replace(&mut held.standing, standing);
         if before == standing {
@@ -517,8 +528,11 @@ impl Lanes {
     /// anything in a free lane due at once: in a drain, and while senders wait for their answers.
     pub fn due_at(&self, now: Instant, eager: bool) -> Option<(Instant, KeyRef)> {
         let (_, oldest) = *self.by_age.first()?;
-        let waited = self.oldest_arrival(oldest) + self.limits.deadline;
-        if eager || waited <= now {
+        let wait = self.limits.deadline.max(self.limits.window);
+        let waited = self.oldest_arrival(oldest) + wait;
+        // Merging never takes longer than memory allows.
+        let crowded = !self.limits.window.is_zero() && self.queued > self.limits.queued / 5 * 4;
+        if eager || crowded || waited <= now {
             return Some((now, oldest));
         }
         match self.by_size.first() {

@@ -24,6 +24,7 @@ pub mod metadata;
 pub mod nodes;
 pub mod protocol;
 mod reader;
+pub mod receiver;
 pub mod records;
 mod retry_after;
 mod secrets;

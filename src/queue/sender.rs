@@ -131,7 +131,7 @@ async fn deliver(queue: Arc<Queue>, batch: Arc<Batch>, number: u32) {
         if sent_counts.is_zero() {
             return settle(&queue, &batch, &encoded, Outcome::default());
         }
-        let Endpoint::Http(client) = &queue.endpoint else {
+        let Endpoint::Http(receiver) = &queue.endpoint else {
             queue.count_bytes(encoded.body.len());
             let dropped = vec![(DropReason::Discarded, sent_counts)];
             let outcome = Outcome {
@@ -141,7 +141,8 @@ async fn deliver(queue: Arc<Queue>, batch: Arc<Batch>, number: u32) {
             return settle(&queue, &batch, &encoded, outcome);
         };
         let began = Instant::now();
-        let answer = client
+        let answer = receiver
+            .client()
             .post(&attempt_of(&encoded, &batch.tenant, number))
             .await;
         queue.attempted(&answer, encoded.body.len(), began.elapsed());

@@ -5,6 +5,7 @@ mod engine;
 mod fuzz;
 mod harness;
 mod layers;
+mod outage;
 mod protobuf_code;
 mod wire_fuzz;
 mod wire_generate;
