@@ -91,8 +91,6 @@ pub(super) async fn dispatch(queue: Arc<Queue>, cancel: CancellationToken) {
             Next::Send(batch, attempt) => {
                 let queue = Arc::clone(&queue);
                 attempts.spawn(deliver(queue, batch, attempt));
-                // The lanes have room again.
-                continue;
             }
             Next::Wait(until) => {
                 tokio::select! {

@@ -110,10 +110,7 @@ async fn everything_arrives_once_and_in_order_however_many_shards_send() {
     // What 50 permits and the latency allow, a seventh of the requests for nothing; times three.
     let requests = report.summary.samples.acknowledged.div_ceil(1000) * 7 / 6;
     let allowed = Duration::from_millis(100 * requests.div_ceil(50));
-    println!(
-        "{:?} for {requests} requests of 1000, ideal {allowed:?}; {stats:?}",
-        took
-    );
+    println!("{took:?} for {requests} requests of 1000, ideal {allowed:?}; {stats:?}");
     if long() {
         assert!(
             took < 3 * allowed + Duration::from_secs(1),

@@ -1,4 +1,10 @@
 //! The one integration binary: behaviour over real sockets, and guards over the sources.
+#![allow(clippy::float_cmp, reason = "metrics of counts are whole numbers")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a test cannot go on without ends it"
+)]
+
 mod bench_tools;
 mod engine;
 #[path = "../fuzz/src/shared.rs"]
