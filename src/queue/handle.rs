@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::Answer;
 use super::autoscale::{Autoscaler, Decision, INTERVAL, Observed, Reason};
 use super::batch::{BatchId, Outcome};
+use super::client::Answer;
 use super::client::Attempt;
-use super::failure::FailureKind;
+use super::client::FailureKind;
 use super::grouping::LaneRules;
 use super::ledger::Books;
 use super::metadata::{FamilyMetadata, TenantMetadata};

@@ -7,8 +7,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::answer::Answer;
 use super::batch::{Batch, BatchId, Outcome};
+use super::client::Answer;
 use super::client::Attempt;
 use super::dispatch::Next;
 use super::handle::{Endpoint, Queue};
