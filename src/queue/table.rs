@@ -176,8 +176,14 @@ impl SeriesTable {
         let slot = series.0;
         let removed = self.slots[slot as usize].take();
         let removed = removed.expect("a known series is removed");
-        debug_assert_eq!(removed.pending(), 0, "a series with something pending stays");
-        let entry = self.index.find_entry(removed.id as u64, |known| *known == slot);
+        debug_assert_eq!(
+            removed.pending(),
+            0,
+            "a series with something pending stays"
+        );
+        let entry = self
+            .index
+            .find_entry(removed.id as u64, |known| *known == slot);
         if let Ok(entry) = entry {
             entry.remove();
         }
