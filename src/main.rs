@@ -23,7 +23,7 @@ fn main() -> ExitCode {
             Ok(code) => ExitCode::from(code),
             Err(_) => ExitCode::from(exit::FAILED),
         },
-        Command::Bench(args) => bench(args),
+        Command::Bench(args) => bench(*args),
     }
 }
 

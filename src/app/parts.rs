@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use crate::config::{
     self, AckMode, Compression, Config, EndpointConfig, Password, ProtobufMessage, QueueConfig,
+    ReceiverProfile,
 };
 use crate::ingest::handler::IngestOptions;
 use crate::log::{Log, QueueIndex};
-use crate::queue::client::{Auth, Client, EndpointOptions, Secret, SecretSource, TlsOptions};
+use crate::queue::client::{Auth, EndpointOptions, Secret, SecretSource, TlsOptions};
 use crate::queue::grouping::{Grouping, LaneRules, SpreadRule};
 use crate::queue::handle::{Endpoint, MetadataSchedule, QueueParts, WalkOptions};
 use crate::queue::lanes::LaneLimits;
 use crate::queue::protocol::ProtocolMode;
+use crate::queue::receiver::Receiver;
 use crate::queue::sender::Encoders;
 use crate::queue::state::{MemoryShares, QueueOptions};
 use crate::wire::compression::Encoding;
@@ -117,7 +119,8 @@ pub(super) fn queue_parts(
                 limits.max_samples_per_send as u32,
                 limits.max_bytes_per_send.0 as usize,
                 limits.batch_send_deadline,
-            ),
+            )
+            .with_window(queue.merge_window),
             eager: common.eager,
             min_shards: limits.min_shards,
             max_shards: limits.max_shards,
@@ -132,23 +135,43 @@ pub(super) fn queue_parts(
         url,
         protocol: match queue.protobuf_message {
             ProtobufMessage::AsReceived => ProtocolMode::AsReceived,
+            // It answers 204 to 2.0 and stores nothing: there is nothing to find out.
+            ProtobufMessage::Auto if profile_of(queue) == ReceiverProfile::VictoriaMetrics => {
+                ProtocolMode::Fixed(Protocol::V1)
+            }
             ProtobufMessage::Auto => ProtocolMode::Auto,
             ProtobufMessage::V1 => ProtocolMode::Fixed(Protocol::V1),
             ProtobufMessage::V2 => ProtocolMode::Fixed(Protocol::V2),
         },
-        compression: match queue.compression {
-            Compression::Zstd => Encoding::Zstd,
-            Compression::Snappy | Compression::Auto => Encoding::Snappy,
+        compression: match (queue.compression, profile_of(queue)) {
+            (Compression::Zstd, _) | (Compression::Auto, ReceiverProfile::VictoriaMetrics) => {
+                Encoding::Zstd
+            }
+            (Compression::Snappy | Compression::Auto, _) => Encoding::Snappy,
         },
         walk: common.walk.clone(),
         encoders: Arc::clone(&common.encoders),
         metadata: MetadataSchedule {
-            send: queue.metadata.send,
+            // Thanos Receive reads metadata and throws it away.
+            send: queue.metadata.send && profile_of(queue) != ReceiverProfile::Thanos,
             interval: queue.metadata.send_interval,
             per_send: queue.metadata.max_samples_per_send,
         },
         capacity: limits.capacity as u64,
     })
+}
+
+/// What kind of receiver it is: as configured, else as its path says. Behaviour remains the proof of
+/// everything that could cost data.
+fn profile_of(queue: &QueueConfig) -> ReceiverProfile {
+    match &queue.endpoint {
+        EndpointConfig::Discard => ReceiverProfile::Auto,
+        EndpointConfig::Http(http) if http.receiver != ReceiverProfile::Auto => http.receiver,
+        EndpointConfig::Http(http) if http.url_shown().ends_with("/api/v1/receive") => {
+            ReceiverProfile::Thanos
+        }
+        EndpointConfig::Http(_) => ReceiverProfile::Auto,
+    }
 }
 
 /// The lane rules that a configuration asks for.
@@ -196,9 +219,9 @@ fn endpoint_of(queue: &QueueConfig) -> Result<(Endpoint, String), String> {
     options.attempt_timeout = queue.remote_timeout;
     options.connect_timeout = options.connect_timeout.min(queue.remote_timeout);
     options.max_connections = queue.limits.max_shards.max(1);
-    let client = Client::new(&options).map_err(|error| wrong("remote_write", error))?;
+    let receiver = Receiver::new(options).map_err(|error| wrong("remote_write", error))?;
     Ok((
-        Endpoint::Http(Box::new(client)),
+        Endpoint::Http(Box::new(receiver)),
         http.url_shown().to_owned(),
     ))
 }

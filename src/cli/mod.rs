@@ -70,7 +70,7 @@ pub enum Command {
     /// Check a configuration file: exit 0, or 1 with every problem listed.
     Check(CheckArgs),
     /// Load generator and counting receiver, for this and any other remote-write program.
-    Bench(BenchArgs),
+    Bench(Box<BenchArgs>),
 }
 
 const RUN_EXAMPLES: &str = "\

@@ -87,6 +87,7 @@ impl Counts {
     }
 
     /// Elements of each kind among the ordinals `from..to` of a record that holds `self`.
+    #[must_use]
     pub fn in_range(&self, from: u32, to: u32) -> Self {
         let (from, to) = (u64::from(from), u64::from(to));
         let overlap = |start: u64, end: u64| to.min(end).saturating_sub(from.max(start));
@@ -145,13 +146,13 @@ mod tests {
 
     #[test]
     fn an_ordinal_tells_its_kind_and_a_range_its_counts() {
+        use Kind::{Exemplar, Histogram, Sample};
         let held = Counts {
             samples: 3,
             histograms: 2,
             exemplars: 1,
         };
         let kinds: Vec<_> = (0..6).map(|o| held.kind_of(o)).collect();
-        use Kind::{Exemplar, Histogram, Sample};
         assert_eq!(
             kinds,
             [Sample, Sample, Sample, Histogram, Histogram, Exemplar]

@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(first.get(b"long"), Some(long.as_bytes()));
         assert_eq!(first.get(b"jo"), None);
         assert_eq!(first.pairs()[3].name(), b"long");
-        assert_eq!(second.encoded_len(), 16 + 13);
+        assert_eq!(second.encoded_len(), (4 + 8 + 2 + 2) + (4 + 3 + 2 + 4));
         interner.release(first);
         assert_eq!(interner.len(), 2);
         interner.release(second);

@@ -6,15 +6,16 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::Answer;
 use super::autoscale::{Autoscaler, Decision, INTERVAL, Observed, Reason};
 use super::batch::{BatchId, Outcome};
-use super::client::{Attempt, Client};
-use super::failure::FailureKind;
+use super::client::Answer;
+use super::client::Attempt;
+use super::client::FailureKind;
 use super::grouping::LaneRules;
 use super::ledger::Books;
 use super::metadata::{FamilyMetadata, TenantMetadata};
 use super::protocol::{Known, ProtocolChoice, ProtocolMode};
+use super::receiver::Receiver;
 use super::sender::{Encoded, Encoders};
 use super::state::{Gauges, QueueOptions, QueueState, Work};
 use super::{reader, sender};
@@ -31,7 +32,7 @@ pub enum Endpoint {
     /// Counted and thrown away.
     Discard,
     /// A receiver.
-    Http(Box<Client>),
+    Http(Box<Receiver>),
 }
 
 /// How bodies are read again: as ingest read them.
@@ -505,7 +506,7 @@ const METADATA_CHANGES: Duration = Duration::from_secs(5);
 /// Sends metadata by itself while the receiver is spoken to in 1.0: on change, and all of it once in an
 /// interval. One request at a time, not repeated: the next interval repeats it anyway.
 async fn send_metadata(queue: Arc<Queue>, cancel: CancellationToken) {
-    let Endpoint::Http(client) = &queue.endpoint else {
+    let Endpoint::Http(receiver) = &queue.endpoint else {
         return;
     };
     let mut all_at = Instant::now() + queue.metadata.interval;
@@ -525,7 +526,7 @@ async fn send_metadata(queue: Arc<Queue>, cancel: CancellationToken) {
         for (tenant, families) in to_send {
             for part in families.chunks(queue.metadata.per_send.max(1)) {
                 let attempt = metadata_attempt(&tenant, part);
-                if let Answer::Response(response) = client.post(&attempt).await
+                if let Answer::Response(response) = receiver.client().post(&attempt).await
                     && (200..300).contains(&response.status)
                 {
                     queue.metadata_sent.increment(part.len() as u64);

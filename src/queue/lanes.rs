@@ -44,6 +44,8 @@ pub struct LaneLimits {
     pub batch_bytes: usize,
     /// How long the oldest element waits for company.
     pub deadline: Duration,
+    /// How long elements wait in order to merge, whatever their number.
+    pub window: Duration,
 }
 
 impl LaneLimits {
@@ -68,7 +70,14 @@ impl LaneLimits {
             batch,
             batch_bytes,
             deadline,
+            window: Duration::ZERO,
         }
+    }
+
+    /// The same with a window for merging.
+    #[must_use]
+    pub fn with_window(self, window: Duration) -> Self {
+        Self { window, ..self }
     }
 }
 
@@ -94,6 +103,8 @@ struct Lane {
     parked: Option<Seq>,
     /// What its key counts it as, while it is free and holds something.
     standing: Option<Standing>,
+    /// What it adds to the elements in locked lanes.
+    locked: u32,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -142,6 +153,8 @@ pub struct Lanes {
     lanes: Vec<Option<Lane>>,
     free_lanes: Vec<LaneRef>,
     queued: u64,
+    /// Elements in locked lanes.
+    locked_queued: u64,
     /// Keys with something in a free lane, by its age.
     by_age: BTreeSet<(Seq, KeyRef)>,
     /// Those of them that are due by size.
@@ -164,6 +177,7 @@ impl Lanes {
             lanes: Vec::new(),
             free_lanes: Vec::new(),
             queued: 0,
+            locked_queued: 0,
             by_age: BTreeSet::new(),
             by_size: BTreeSet::new(),
             parked: BTreeSet::new(),
@@ -310,6 +324,7 @@ impl Lanes {
             locks: 0,
             parked: None,
             standing: None,
+            locked: 0,
         };
         let at = if let Some(at) = self.free_lanes.pop() {
             self.lanes[at as usize] = Some(lane);
@@ -348,9 +363,20 @@ impl Lanes {
     /// Does the lane hold all it may? One that is gone does not.
     #[inline]
     pub fn is_full(&self, lane: LaneRef) -> bool {
-        self.lanes[lane as usize]
-            .as_ref()
-            .is_some_and(|held| held.queued >= self.limits.lane)
+        let held = self.lanes[lane as usize].as_ref();
+        held.is_some_and(|held| held.queued >= self.limit_of(held))
+    }
+
+    /// How much a lane may hold.
+    ///
+    /// While locked lanes hold half of what all lanes may, a locked one is full with two batches: a
+    /// request that hangs holds all the lanes it took from, and together they must not stall the rest.
+    fn limit_of(&self, lane: &Lane) -> u32 {
+        if lane.locks > 0 && self.locked_queued > self.limits.queued / 2 {
+            2 * self.limits.batch
+        } else {
+            self.limits.lane
+        }
     }
 
     /// Where the reader left this lane's elements, if it did.
@@ -383,12 +409,12 @@ impl Lanes {
 
     /// Parked lanes that are half empty, with the place where each was left.
     pub fn half_empty_parked(&self) -> Vec<(Seq, LaneRef)> {
-        let half = self.limits.lane / 2;
-        self.parked
-            .iter()
-            .copied()
-            .filter(|(_, lane)| self.lane(*lane).queued <= half)
-            .collect()
+        let half_empty = |lane: LaneRef| {
+            let held = self.lane(lane);
+            held.queued <= self.limit_of(held) / 2
+        };
+        let parked = self.parked.iter().copied();
+        parked.filter(|(_, lane)| half_empty(*lane)).collect()
     }
 
     /// Adds an element at the end of its series and lane. Lists are brought up to date by
@@ -448,7 +474,10 @@ impl Lanes {
             full: held.queued >= full_at,
         });
         let before = std::mem::replace(&mut held.standing, standing);
+        let locked = if held.locks > 0 { held.queued } else { 0 };
+        let locked_before = std::mem::replace(&mut held.locked, locked);
         let key = held.key;
+        self.locked_queued = self.locked_queued + u64::from(locked) - u64::from(locked_before);
         if before == standing {
             return;
         }
@@ -471,9 +500,11 @@ impl Lanes {
     }
 
     fn restand_key(&mut self, key: KeyRef) {
-        let batch = u64::from(self.limits.batch);
+        let (batch, merging) = (u64::from(self.limits.batch), self.limits.window);
         let held = self.key_mut(key);
-        let by_size = held.free_queued >= batch || held.free_full > 0;
+        // What waits in order to merge is not sent for its number alone.
+        let full_batch = merging.is_zero() && held.free_queued >= batch;
+        let by_size = full_batch || held.free_full > 0;
         let standing = held.free.first().map(|(seq, _)| (*seq, by_size));
         let before = std::mem::replace(&mut held.standing, standing);
         if before == standing {
@@ -497,8 +528,11 @@ impl Lanes {
     /// anything in a free lane due at once: in a drain, and while senders wait for their answers.
     pub fn due_at(&self, now: Instant, eager: bool) -> Option<(Instant, KeyRef)> {
         let (_, oldest) = *self.by_age.first()?;
-        let waited = self.oldest_arrival(oldest) + self.limits.deadline;
-        if eager || waited <= now {
+        let wait = self.limits.deadline.max(self.limits.window);
+        let waited = self.oldest_arrival(oldest) + wait;
+        // Merging never takes longer than memory allows.
+        let crowded = !self.limits.window.is_zero() && self.queued > self.limits.queued / 5 * 4;
+        if eager || crowded || waited <= now {
             return Some((now, oldest));
         }
         match self.by_size.first() {
@@ -772,6 +806,14 @@ impl Lanes {
                 ));
             }
             total += u64::from(queued);
+        }
+        let locked = self.lanes.iter().flatten().filter(|lane| lane.locks > 0);
+        let locked: u64 = locked.map(|lane| u64::from(lane.queued)).sum();
+        if locked != self.locked_queued {
+            return Err(format!(
+                "locked lanes hold {locked}, counted {}",
+                self.locked_queued
+            ));
         }
         if total != self.queued || total != nodes.counts().total() {
             let held = nodes.counts().total();

@@ -5,42 +5,24 @@
 //! functions over [`state`]. Around them stand the effects: [`handle`] starts a reader, which fills the
 //! lanes, and a sender, which empties them through [`client`] and asks [`verdict`] what an answer means.
 
-mod answer;
 pub mod autoscale;
 pub mod batch;
 pub mod client;
-mod connect;
 pub mod dispatch;
-mod failure;
 pub mod gate;
 pub mod grouping;
 pub mod handle;
-mod headers;
 pub mod journal;
 pub mod lanes;
 pub mod ledger;
-mod link;
 pub mod metadata;
 pub mod nodes;
 pub mod protocol;
 mod reader;
+pub mod receiver;
 pub mod records;
-mod retry_after;
-mod secrets;
 pub mod sender;
 pub mod state;
 pub mod table;
 pub mod take;
-mod target;
-mod tls;
-mod upload;
 pub mod verdict;
-
-#[cfg(test)]
-mod client_fault_tests;
-#[cfg(test)]
-mod client_fixture;
-#[cfg(test)]
-mod client_tests;
-#[cfg(test)]
-mod client_tls_tests;

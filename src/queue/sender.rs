@@ -7,8 +7,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::answer::Answer;
 use super::batch::{Batch, BatchId, Outcome};
+use super::client::Answer;
 use super::client::Attempt;
 use super::dispatch::Next;
 use super::handle::{Endpoint, Queue};
@@ -91,8 +91,6 @@ pub(super) async fn dispatch(queue: Arc<Queue>, cancel: CancellationToken) {
             Next::Send(batch, attempt) => {
                 let queue = Arc::clone(&queue);
                 attempts.spawn(deliver(queue, batch, attempt));
-                // The lanes have room again.
-                continue;
             }
             Next::Wait(until) => {
                 tokio::select! {
@@ -131,7 +129,7 @@ async fn deliver(queue: Arc<Queue>, batch: Arc<Batch>, number: u32) {
         if sent_counts.is_zero() {
             return settle(&queue, &batch, &encoded, Outcome::default());
         }
-        let Endpoint::Http(client) = &queue.endpoint else {
+        let Endpoint::Http(receiver) = &queue.endpoint else {
             queue.count_bytes(encoded.body.len());
             let dropped = vec![(DropReason::Discarded, sent_counts)];
             let outcome = Outcome {
@@ -141,7 +139,8 @@ async fn deliver(queue: Arc<Queue>, batch: Arc<Batch>, number: u32) {
             return settle(&queue, &batch, &encoded, outcome);
         };
         let began = Instant::now();
-        let answer = client
+        let answer = receiver
+            .client()
             .post(&attempt_of(&encoded, &batch.tenant, number))
             .await;
         queue.attempted(&answer, encoded.body.len(), began.elapsed());

@@ -163,7 +163,7 @@ impl SeriesTable {
             if series.pending() > 0 || std::mem::take(&mut series.recent) {
                 continue;
             }
-            gone(self.remove(SeriesRef(self.hand as u32)).key);
+            gone(self.remove(SeriesRef(self.hand as u32)));
         }
         if self.evicted > 1000 && self.evicted as usize > self.interner.len() {
             self.interner.sweep();
@@ -171,28 +171,28 @@ impl SeriesTable {
         }
     }
 
-    /// Forgets a series with nothing pending.
-    pub fn remove(&mut self, series: SeriesRef) -> Series {
+    /// Forgets a series with nothing pending, and says its key.
+    pub fn remove(&mut self, series: SeriesRef) -> u32 {
         let slot = series.0;
-        let removed = self.slots[slot as usize]
-            .take()
-            .expect("a known series is removed");
+        let removed = self.slots[slot as usize].take();
+        let removed = removed.expect("a known series is removed");
         debug_assert_eq!(
             removed.pending(),
             0,
             "a series with something pending stays"
         );
-        if let Ok(entry) = self
+        let entry = self
             .index
-            .find_entry(removed.id as u64, |known| *known == slot)
-        {
+            .find_entry(removed.id as u64, |known| *known == slot);
+        if let Ok(entry) = entry {
             entry.remove();
         }
         self.free.push(slot);
         self.label_bytes -= removed.labels.heap_bytes();
-        self.interner.release(Arc::clone(&removed.labels));
+        // By value: the pairs can only go with the last reference.
+        self.interner.release(removed.labels);
         self.evicted += 1;
-        removed
+        removed.key
     }
 }
 

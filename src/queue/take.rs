@@ -195,7 +195,7 @@ impl QueueState {
                         slot,
                         decoded: Arc::clone(decoded),
                         on,
-                    })
+                    });
                 }
                 None => self.lead = record.seq.next(),
             },

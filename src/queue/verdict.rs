@@ -19,8 +19,8 @@
 
 use std::time::Duration;
 
-use super::answer::{Answer, Response};
 use super::batch::Outcome;
+use super::client::{Answer, Response};
 use super::dispatch::{ASKED_DEFAULT, Again};
 use super::ledger::DropReason;
 use crate::model::counts::{Counts, Kind};
@@ -191,8 +191,8 @@ fn describe(response: &Response, why: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::answer::Written;
-    use super::super::failure::{Failure, FailureKind};
+    use super::super::client::Written;
+    use super::super::client::{Failure, FailureKind};
     use super::*;
 
     const COUNTS: Counts = Counts {

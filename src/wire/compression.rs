@@ -7,6 +7,7 @@
 use std::io::Read;
 
 use super::error::DecodeError;
+use super::snappy::{self, Block};
 
 /// How a body is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,8 +24,12 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const FRAMED_MAGIC: [u8; 10] = [0xff, 0x06, 0x00, 0x00, 0x73, 0x4e, 0x61, 0x50, 0x70, 0x59];
 /// A window of 8 MiB: no sender in this field asks for more.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
-/// Bodies that decode to more than this are looked at in part before they are decoded whole.
-const PREFIX: usize = 512 << 10;
+/// Snappy blocks that decode to more than this are looked at before they are decoded whole.
+const LOOK_FROM: usize = 512 << 10;
+/// How much more is decoded between two looks, at first.
+const STEP: usize = 256 << 10;
+/// Where the distance between two looks begins to double.
+const FINE_UNTIL: usize = 1 << 20;
 
 /// Length of the message in `body`, known before decoding it. For zstd, whose frame need not say, the
 /// answer may be `limit`.
@@ -47,10 +52,13 @@ pub fn decoded_len(body: &[u8], encoding: Encoding, limit: u64) -> Result<u64, D
 }
 
 fn snappy_len(body: &[u8]) -> Result<u64, DecodeError> {
+    if body.is_empty() {
+        return Ok(0);
+    }
     if body.starts_with(&FRAMED_MAGIC) {
         return Err(DecodeError::SnappyFramed);
     }
-    let (declared, _) = snappy_header(body)?;
+    let (declared, _) = snappy::header(body)?;
     let possible = (body.len() as u64).saturating_mul(64) / 3;
     if declared > possible {
         return Err(DecodeError::SnappyRatio {
@@ -61,38 +69,28 @@ fn snappy_len(body: &[u8]) -> Result<u64, DecodeError> {
     Ok(declared)
 }
 
-fn snappy_header(body: &[u8]) -> Result<(u64, usize), DecodeError> {
-    let mut value = 0u64;
-    for (index, byte) in body.iter().take(5).enumerate() {
-        value |= u64::from(byte & 0x7f) << (7 * index);
-        if byte & 0x80 == 0 {
-            if value > u64::from(u32::MAX) {
-                break;
-            }
-            return Ok((value, index + 1));
-        }
-    }
-    Err(DecodeError::Snappy("bad length"))
-}
-
-/// Decodes a body whose length [`decoded_len`] has accepted.
+/// Decodes a body whose length [`decoded_len`] accepts.
 ///
-/// `shape` sees the first half mebibyte of a message larger than that before the rest is allocated, so
-/// that a flood of empty elements is refused for the price of a look.
+/// `look` sees a message of more than half a mebibyte while it grows, each time from its first byte on,
+/// and may refuse it before more of it takes memory.
 pub fn decode(
     body: &[u8],
     encoding: Encoding,
     limit: u64,
-    shape: impl FnOnce(&[u8]) -> Result<(), DecodeError>,
+    look: impl FnMut(&[u8]) -> Result<(), DecodeError>,
 ) -> Result<Vec<u8>, DecodeError> {
     let declared = decoded_len(body, encoding, limit)? as usize;
     if encoding == Encoding::Zstd && body.starts_with(&ZSTD_MAGIC) {
-        return decode_zstd(body, limit, shape);
+        return decode_zstd(body, limit, look);
     }
-    if declared > PREFIX {
-        shape(&snappy_prefix(body, PREFIX)?)?;
+    if declared > LOOK_FROM {
+        return decode_snappy(body, declared, look);
     }
     let mut out = vec![0; declared];
+    // No bytes at all are the empty message: Prometheus sends them when everything has aged out.
+    if body.is_empty() {
+        return Ok(out);
+    }
     let written = snap::raw::Decoder::new()
         .decompress(body, &mut out)
         .map_err(|_| DecodeError::Snappy("corrupt data"))?;
@@ -102,10 +100,35 @@ pub fn decode(
     Ok(out)
 }
 
+fn decode_snappy(
+    body: &[u8],
+    declared: usize,
+    mut look: impl FnMut(&[u8]) -> Result<(), DecodeError>,
+) -> Result<Vec<u8>, DecodeError> {
+    let mut block = Block::new(body)?;
+    for want in steps(declared) {
+        block.reserve(if want <= FINE_UNTIL {
+            declared.min(FINE_UNTIL)
+        } else {
+            declared
+        });
+        look(block.decode_to(want)?)?;
+    }
+    block.reserve(declared);
+    block.finish()
+}
+
+/// Lengths at which a growing message is looked at: each quarter of the first mebibyte, and then each
+/// doubling, so that what a flood can take is less than what honest data before it took.
+fn steps(declared: usize) -> impl Iterator<Item = usize> {
+    let next = |at: &usize| at.checked_add(if *at < FINE_UNTIL { STEP } else { *at });
+    std::iter::successors(Some(STEP), next).take_while(move |at| *at < declared)
+}
+
 fn decode_zstd(
     body: &[u8],
     limit: u64,
-    shape: impl FnOnce(&[u8]) -> Result<(), DecodeError>,
+    mut look: impl FnMut(&[u8]) -> Result<(), DecodeError>,
 ) -> Result<Vec<u8>, DecodeError> {
     let refuse = |e: std::io::Error| DecodeError::Zstd(e.to_string());
     let mut reader = zstd::stream::read::Decoder::with_buffer(body)
@@ -113,80 +136,26 @@ fn decode_zstd(
         .single_frame();
     reader.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(refuse)?;
     let mut out = Vec::new();
-    reader
-        .by_ref()
-        .take(PREFIX as u64)
-        .read_to_end(&mut out)
-        .map_err(refuse)?;
-    if out.len() == PREFIX {
-        shape(&out)?;
+    let most = usize::try_from(limit)
+        .unwrap_or(usize::MAX)
+        .saturating_add(1);
+    for want in steps(most).chain([most]) {
+        let room = (want - out.len()) as u64;
+        let got = reader.by_ref().take(room).read_to_end(&mut out);
+        if got.map_err(refuse)? < room as usize {
+            break;
+        }
+        look(&out)?;
     }
-    reader
-        .by_ref()
-        .take(limit + 1 - out.len() as u64)
-        .read_to_end(&mut out)
-        .map_err(refuse)?;
     if out.len() as u64 > limit {
         return Err(DecodeError::DecodedSize {
             declared: out.len() as u64,
             limit,
         });
     }
-    Ok(out)
-}
-
-/// The first `want` bytes that a snappy block decodes to.
-///
-/// Source: google/snappy `format_description.txt`.
-fn snappy_prefix(body: &[u8], want: usize) -> Result<Vec<u8>, DecodeError> {
-    const CORRUPT: DecodeError = DecodeError::Snappy("corrupt data");
-    let (_, mut at) = snappy_header(body)?;
-    let mut out = Vec::with_capacity(want + 64);
-    let little_endian = |at: usize, n: usize| -> Option<usize> {
-        Some(
-            body.get(at..at + n)?
-                .iter()
-                .rev()
-                .fold(0, |v, b| v << 8 | usize::from(*b)),
-        )
-    };
-    while out.len() < want && at < body.len() {
-        let tag = usize::from(body[at]);
-        at += 1;
-        if tag & 3 == 0 {
-            let extra = (tag >> 2).saturating_sub(59);
-            let length = match extra {
-                0 => tag >> 2,
-                n => little_endian(at, n).ok_or(CORRUPT)?,
-            } + 1;
-            at += extra;
-            let literal = body
-                .get(at..at.checked_add(length).ok_or(CORRUPT)?)
-                .ok_or(CORRUPT)?;
-            out.extend_from_slice(&literal[..literal.len().min(want)]);
-            at += length;
-            continue;
-        }
-        let (length, offset, used) = match tag & 3 {
-            1 => (
-                4 + (tag >> 2 & 7),
-                (tag >> 5) << 8 | little_endian(at, 1).ok_or(CORRUPT)?,
-                1,
-            ),
-            2 => (1 + (tag >> 2), little_endian(at, 2).ok_or(CORRUPT)?, 2),
-            _ => (1 + (tag >> 2), little_endian(at, 4).ok_or(CORRUPT)?, 4),
-        };
-        at += used;
-        let from = out
-            .len()
-            .checked_sub(offset)
-            .filter(|_| offset > 0)
-            .ok_or(CORRUPT)?;
-        for index in from..from + length {
-            out.push(out[index]);
-        }
+    if !reader.finish().is_empty() {
+        return Err(DecodeError::Zstd("bytes after the frame".to_owned()));
     }
-    out.truncate(want);
     Ok(out)
 }
 
@@ -236,10 +205,10 @@ mod tests {
     fn framed_truncated_and_lying_blocks_are_refused() {
         assert_eq!(plain(&FRAMED_MAGIC), Err(DecodeError::SnappyFramed));
         let good = snappy(b"hello hello hello hello hello");
-        for cut in 0..good.len() {
+        for cut in 1..good.len() {
             assert!(plain(&good[..cut]).is_err(), "cut at {cut}");
         }
-        let mut longer = good.clone();
+        let mut longer = good;
         longer[0] += 1;
         assert!(plain(&longer).is_err());
         assert!(plain(&[5, 0b0000_0001, 0, 0, 0]).is_err(), "copy offset 0");
@@ -252,41 +221,43 @@ mod tests {
             "length of six bytes"
         );
         assert_eq!(plain(&[0]), Ok(vec![]), "the empty message is legal");
+        assert_eq!(plain(&[]), Ok(vec![]), "so are no bytes at all");
     }
 
     #[test]
-    fn the_prefix_is_what_the_whole_begins_with() {
-        let mut data = Vec::new();
+    fn a_large_message_is_looked_at_while_it_grows_and_decodes_to_the_same() {
         let mut random = fastrand::Rng::with_seed(7);
-        while data.len() < 3 * PREFIX {
-            match random.u8(0..3) {
-                0 => data.extend((0..random.usize(1..200)).map(|_| random.u8(..))),
-                1 => data.extend(std::iter::repeat_n(random.u8(..), random.usize(1..5000))),
-                _ if data.is_empty() => data.push(1),
-                _ => {
-                    let from = random.usize(0..data.len());
-                    let to = (from + random.usize(1..300)).min(data.len());
-                    data.extend_from_within(from..to);
-                }
-            }
+        let mut data: Vec<u8> = Vec::new();
+        while data.len() < 3 << 20 {
+            data.extend((0..random.usize(1..60)).map(|_| random.u8(..)));
+            let from = random.usize(0..data.len());
+            data.extend_from_within(from..(from + random.usize(0..900)).min(data.len()));
         }
-        let mut seen = Vec::new();
-        let whole = decode(&snappy(&data), Encoding::Snappy, LIMIT, |prefix| {
-            seen = prefix.to_vec();
-            Ok(())
-        });
-        assert_eq!(whole, Ok(data.clone()));
-        assert_eq!(seen, data[..PREFIX]);
+        let zstd = zstd::bulk::compress(&data, 1).unwrap();
+        for (body, encoding) in [(snappy(&data), Encoding::Snappy), (zstd, Encoding::Zstd)] {
+            let mut seen = Vec::new();
+            let whole = decode(&body, encoding, LIMIT, |prefix| {
+                assert!(data.starts_with(prefix));
+                seen.push(prefix.len().next_multiple_of(64) >> 10);
+                Ok(())
+            });
+            assert_eq!(whole.as_ref(), Ok(&data));
+            // A copy may reach a few bytes past a step.
+            assert!(seen.starts_with(&[256, 512, 768, 1024, 2048]), "{seen:?}");
+        }
     }
 
     #[test]
-    fn a_large_message_with_a_bad_shape_is_refused_after_its_prefix() {
-        let body = snappy(&[0x0a, 0x00].repeat(16 << 20));
-        let refused = decode(&body, Encoding::Snappy, LIMIT, |prefix| {
-            assert_eq!(prefix.len(), PREFIX);
-            Err(DecodeError::SeriesCount(1))
-        });
-        assert_eq!(refused, Err(DecodeError::SeriesCount(1)));
+    fn a_message_refused_at_a_look_is_not_decoded_further() {
+        let flood = [0x0a, 0x00].repeat(16 << 20);
+        let zstd = zstd::bulk::compress(&flood, 1).unwrap();
+        for (body, encoding) in [(snappy(&flood), Encoding::Snappy), (zstd, Encoding::Zstd)] {
+            let refused = decode(&body, encoding, LIMIT, |prefix| {
+                assert!(prefix.len() < STEP + 64);
+                Err(DecodeError::SeriesCount(1))
+            });
+            assert_eq!(refused, Err(DecodeError::SeriesCount(1)));
+        }
     }
 
     #[test]
@@ -309,5 +280,8 @@ mod tests {
             Ok(data)
         );
         assert!(decode(&body[..20], Encoding::Zstd, LIMIT, |_| Ok(())).is_err());
+        // A second frame would be data that nobody reads.
+        let two = [&body[..], &body[..]].concat();
+        assert!(decode(&two, Encoding::Zstd, LIMIT, |_| Ok(())).is_err());
     }
 }

@@ -4,10 +4,9 @@
 //! all exemplars, those of invalid series included. So an ordinal means the same to everyone who decodes
 //! the same bytes again.
 
-use xxhash_rust::xxh3::xxh3_128_with_secret;
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_secret};
 
-use super::error::DecodeError;
-use super::proto::Fields;
+use super::shape::Held;
 use crate::model::content::Exemplar;
 use crate::model::counts::Counts;
 
@@ -80,6 +79,16 @@ pub struct Place {
     pub at: u32,
     /// Number of bytes.
     pub len: u32,
+}
+
+impl Place {
+    /// Where `message` stands when it ends at `end`.
+    pub(super) fn of(message: &[u8], end: usize) -> Self {
+        Self {
+            at: (end - message.len()) as u32,
+            len: message.len() as u32,
+        }
+    }
 }
 
 /// One series of the message.
@@ -165,17 +174,18 @@ pub struct Symbol {
 }
 
 impl Decoded {
-    pub(super) fn new(protocol: Protocol, body: Vec<u8>) -> Self {
+    /// A message without rows yet, and room for those that it is known to hold.
+    pub(super) fn new(protocol: Protocol, body: Vec<u8>, held: &Held) -> Self {
         Self {
             protocol,
             body,
-            series: Vec::new(),
-            samples: Vec::new(),
+            series: Vec::with_capacity(held.series),
+            samples: Vec::with_capacity(held.samples),
             starts: Vec::new(),
-            histograms: Vec::new(),
-            exemplars: Vec::new(),
-            symbols: Vec::new(),
-            metadata: Vec::new(),
+            histograms: Vec::with_capacity(held.histograms),
+            exemplars: Vec::with_capacity(held.exemplars),
+            symbols: Vec::with_capacity(held.symbols),
+            metadata: Vec::with_capacity(held.metadata),
             skipped: Counts::default(),
         }
     }
@@ -298,12 +308,13 @@ pub struct WalkLimits {
     pub labels: usize,
     /// Bytes of one label's name and value together; 0: no limit.
     pub label_bytes: usize,
-    /// Bytes that all labels of a request may expand to.
+    /// Bytes that the labels of all series and exemplars of a 2.0 request may expand to.
     pub expanded_bytes: usize,
 }
 
-/// Symbols in a 2.0 request; a series adds a few at most, so 100,000 series stay far below.
-pub(super) const SYMBOLS_MAX: usize = 500_000;
+/// Symbols in a 2.0 request: a few for each of 100,000 series, and so few that a table of empty strings
+/// is refused before it fills a mebibyte.
+pub(super) const SYMBOLS_MAX: usize = 350_000;
 
 /// Key of the series identities: random per process, so that collisions cannot be aimed.
 #[derive(Clone)]
@@ -319,9 +330,11 @@ impl IdentityKey {
 
     /// A key for tests that replay.
     pub fn fixed(seed: u64) -> Self {
-        let mut random = fastrand::Rng::with_seed(seed);
         let mut secret = Box::new([0; 192]);
-        random.fill(&mut secret[..]);
+        for (index, word) in secret.chunks_exact_mut(8).enumerate() {
+            let random = xxh3_64_with_seed(&index.to_le_bytes(), seed);
+            word.copy_from_slice(&random.to_le_bytes());
+        }
         Self(secret)
     }
 
@@ -329,71 +342,5 @@ impl IdentityKey {
     #[inline]
     pub fn hash(&self, bytes: &[u8]) -> u128 {
         xxh3_128_with_secret(bytes, &self.0[..])
-    }
-}
-
-/// Refuses a message whose first part already holds more elements than a whole one may, without making
-/// rows for any. `prefix` may end anywhere, so what is cut off is ignored.
-pub fn shape(protocol: Protocol, prefix: &[u8], limits: &WalkLimits) -> Result<(), DecodeError> {
-    let series_field = if protocol == Protocol::V1 { 1 } else { 5 };
-    let (mut series, mut symbols, mut elements) = (0usize, 0usize, 0usize);
-    let mut fields = Truncated::new(prefix);
-    while let Some((number, bytes)) = fields.next() {
-        if number == series_field {
-            series += 1;
-            let mut inner = Truncated::new(bytes);
-            let mut labels = 0;
-            while let Some((number, _)) = inner.next() {
-                labels += usize::from(number == 1 && protocol == Protocol::V1);
-                elements += usize::from((2..=4).contains(&number));
-            }
-            if labels > limits.labels {
-                return Err(DecodeError::LabelCount(limits.labels));
-            }
-        } else {
-            symbols += 1;
-        }
-    }
-    if series > limits.series {
-        return Err(DecodeError::SeriesCount(limits.series));
-    }
-    if elements > limits.elements {
-        return Err(DecodeError::ElementCount(limits.elements));
-    }
-    if symbols > SYMBOLS_MAX {
-        return Err(DecodeError::Symbols("too many"));
-    }
-    Ok(())
-}
-
-/// The length-delimited fields of a message that may be cut off; the last one may be shorter than it says.
-struct Truncated<'a> {
-    bytes: &'a [u8],
-}
-
-impl<'a> Truncated<'a> {
-    fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes }
-    }
-
-    fn next(&mut self) -> Option<(u32, &'a [u8])> {
-        loop {
-            let mut whole = Fields::new(self.bytes);
-            if let Ok(field) = whole.next() {
-                let (number, value) = field?;
-                self.bytes = &self.bytes[whole.position()..];
-                if let Ok(bytes) = value.bytes() {
-                    return Some((number, bytes));
-                }
-                continue;
-            }
-            // Cut off, or broken: the whole walk will tell. Look into what is there of it.
-            let mut head = Fields::new(self.bytes);
-            let key = head.varint().ok()?;
-            head.varint().ok()?;
-            let rest = &self.bytes[head.position()..];
-            self.bytes = &[];
-            return (key & 7 == 2).then_some(((key >> 3) as u32, rest));
-        }
     }
 }

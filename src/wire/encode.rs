@@ -2,14 +2,12 @@
 //!
 //! Float bits are copied. A zero is left out only if all its bits are zero: −0 is a value of its own.
 
-use std::collections::HashMap;
-
 use super::decoded::Protocol;
 use super::histogram::put_without_start;
 use super::proto::{Fields, put_bytes, put_varint, varint_len};
+use super::symbols::{MetadataRefs, SymbolTable};
 use crate::model::content::{Content, Entry, Exemplar, Histogram, Sample};
 use crate::model::counts::Counts;
-use crate::model::labels::Pair;
 
 /// What a message could not carry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,7 +67,7 @@ impl Encoder {
         refs.clear();
         sizes.clear();
         let mut symbols = self.symbols.begin();
-        let mut exemplar_refs = Vec::new();
+        let (mut exemplar_refs, mut metadata_refs) = (Vec::new(), Vec::new());
         for entry in &content.entries {
             let from = refs.len();
             for pair in entry.labels.pairs() {
@@ -79,18 +77,13 @@ impl Encoder {
             for exemplar in content.exemplars_of(entry) {
                 exemplar_refs.push(symbols.exemplar(exemplar));
             }
-            let metric = entry.labels.metric();
-            symbols.metadata(metric.map(|pair| &**pair), metadata);
+            metadata_refs.push(symbols.metadata(entry.labels.metric(), metadata));
         }
         symbols.write(out);
         let (mut refs_at, mut exemplars) = (0, exemplar_refs.into_iter());
-        for (entry, size) in content.entries.iter().zip(sizes.iter()) {
+        for ((entry, size), meta) in content.entries.iter().zip(sizes.iter()).zip(metadata_refs) {
             let labels = &refs[refs_at..][..*size as usize];
             refs_at += *size as usize;
-            let meta = entry
-                .labels
-                .metric()
-                .and_then(|pair| symbols.known_metadata(pair));
             put_entry_v2(out, content, entry, labels, meta, &mut exemplars);
         }
         Lost::default()
@@ -290,146 +283,24 @@ fn stripped_len(histogram: &Histogram) -> usize {
 fn put_refs(out: &mut Vec<u8>, refs: &[u32], len: usize) {
     out.push(0x0a);
     put_varint(out, len as u64);
-    refs.iter().for_each(|r| put_varint(out, u64::from(*r)));
-}
-
-#[derive(Clone, Copy)]
-struct MetadataRefs {
-    kind: u8,
-    help: u32,
-    unit: u32,
-}
-
-impl MetadataRefs {
-    fn len(self) -> usize {
-        let part = |value: u32| {
-            if value == 0 {
-                0
-            } else {
-                1 + varint_len(u64::from(value))
-            }
-        };
-        part(u32::from(self.kind)) + part(self.help) + part(self.unit)
-    }
-
-    fn write(self, out: &mut Vec<u8>) {
-        out.push(0x2a);
-        put_varint(out, self.len() as u64);
-        for (number, value) in [(1, u32::from(self.kind)), (3, self.help), (4, self.unit)] {
-            if value != 0 {
-                out.push(number << 3);
-                put_varint(out, u64::from(value));
-            }
-        }
-    }
-}
-
-/// Memory of the symbol table between messages: which pair has which references in this one.
-#[derive(Default)]
-struct SymbolTable {
-    /// By pair number: message in which it was last seen, address of that pair, its references.
-    pairs: Vec<(u32, usize, [u32; 2])>,
-    message: u32,
-}
-
-/// The symbol table of one message.
-struct Symbols<'t, 'c> {
-    table: &'t mut SymbolTable,
-    refs: HashMap<&'c [u8], u32>,
-    strings: Vec<&'c [u8]>,
-    metadata: HashMap<u32, Option<MetadataRefs>>,
-}
-
-impl SymbolTable {
-    fn begin<'c>(&mut self) -> Symbols<'_, 'c> {
-        self.message = self.message.wrapping_add(1);
-        if self.message == 0 {
-            self.pairs.clear();
-            self.message = 1;
-        }
-        let empty: &[u8] = &[];
-        Symbols {
-            table: self,
-            refs: HashMap::from([(empty, 0)]),
-            strings: vec![empty],
-            metadata: HashMap::new(),
-        }
-    }
-}
-
-impl<'c> Symbols<'_, 'c> {
-    fn string(&mut self, text: &'c [u8]) -> u32 {
-        let next = self.strings.len() as u32;
-        let reference = *self.refs.entry(text).or_insert(next);
-        if reference == next {
-            self.strings.push(text);
-        }
-        reference
-    }
-
-    fn pair(&mut self, pair: &'c std::sync::Arc<Pair>) -> [u32; 2] {
-        let number = pair.number() as usize;
-        if self.table.pairs.len() <= number {
-            self.table.pairs.resize(number + 1, (0, 0, [0; 2]));
-        }
-        // Numbers are unique among live pairs of one interner; the address tells interners apart.
-        let address = std::sync::Arc::as_ptr(pair) as usize;
-        let (message, known, refs) = self.table.pairs[number];
-        if message == self.table.message && known == address {
-            return refs;
-        }
-        let refs = [self.string(pair.name()), self.string(pair.value())];
-        self.table.pairs[number] = (self.table.message, address, refs);
-        refs
-    }
-
-    fn exemplar(&mut self, exemplar: &'c Exemplar) -> Vec<u32> {
-        let mut refs = Vec::new();
-        let mut labels = Vec::new();
-        // Written by our own reader, so it reads.
-        if super::rw1::read_labels(&exemplar.labels, &mut labels).is_ok() {
-            for (name, value) in labels {
-                refs.extend([self.string(name), self.string(value)]);
-            }
-        }
-        refs
-    }
-
-    fn metadata(&mut self, metric: Option<&'c Pair>, source: &'c dyn MetadataSource) {
-        let Some(pair) = metric else { return };
-        if self.metadata.contains_key(&pair.number()) {
-            return;
-        }
-        let known = source
-            .lookup(pair.value())
-            .map(|(kind, help, unit)| MetadataRefs {
-                kind,
-                help: self.string(help.as_bytes()),
-                unit: self.string(unit.as_bytes()),
-            });
-        self.metadata.insert(pair.number(), known);
-    }
-
-    fn known_metadata(&self, metric: &Pair) -> Option<MetadataRefs> {
-        self.metadata.get(&metric.number()).copied().flatten()
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        self.strings.iter().for_each(|text| put_bytes(out, 4, text));
+    for reference in refs {
+        put_varint(out, u64::from(*reference));
     }
 }
 
 /// Appends one 1.0 metadata entry (field 3 of a request).
 pub fn put_metadata_v1(out: &mut Vec<u8>, family: &str, kind: u8, help: &str, unit: &str) {
     let text = |s: &str| if s.is_empty() { 0 } else { framed(s.len()) };
-    let kind_len = if kind == 0 { 0 } else { 2 };
+    let kind = u64::from(kind);
+    let kind_len = if kind == 0 { 0 } else { 1 + varint_len(kind) };
     out.push(0x1a);
     put_varint(
         out,
         (kind_len + text(family) + text(help) + text(unit)) as u64,
     );
     if kind != 0 {
-        out.extend_from_slice(&[0x08, kind]);
+        out.push(0x08);
+        put_varint(out, kind);
     }
     for (number, s) in [(2, family), (4, help), (5, unit)] {
         if !s.is_empty() {

@@ -18,7 +18,8 @@ pub enum DecodeError {
         /// Bytes received.
         received: usize,
     },
-    /// The message is larger than `server.max_request_size` once decoded.
+    /// The message is larger than `server.max_request_size` once decoded, or its labels once written
+    /// out.
     DecodedSize {
         /// Decoded length, or the part of it that was seen.
         declared: u64,
@@ -37,11 +38,11 @@ pub enum DecodeError {
     ElementCount(usize),
     /// More labels in one series than `server.max_labels_per_series`.
     LabelCount(usize),
-    /// A label longer than `server.max_label_bytes`, or labels that expand past the decoded limit.
+    /// A label longer than `server.max_label_bytes`.
     LabelBytes(usize),
     /// The 2.0 symbol table, or a reference into it, is broken.
     Symbols(&'static str),
-    /// A 2.0 body that came with the content type of 1.0.
+    /// A 2.0 body that came with the content type of 1.0, or the reverse: read so, it would be empty.
     ProtocolMismatch,
 }
 
@@ -113,8 +114,9 @@ impl fmt::Display for DecodeError {
             Self::Symbols(what) => write!(f, "invalid symbols: {what}"),
             Self::ProtocolMismatch => write!(
                 f,
-                "a remote-write 2.0 message with the content type of 1.0; \
-                 send application/x-protobuf;proto=io.prometheus.write.v2.Request"
+                "a message of the other remote-write version than its content type says; 1.0 is \
+                 application/x-protobuf, 2.0 \
+                 application/x-protobuf;proto=io.prometheus.write.v2.Request"
             ),
         }
     }

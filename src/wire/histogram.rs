@@ -5,9 +5,9 @@
 
 use super::decoded::{HistogramRow, InvalidSeries, Place};
 use super::error::DecodeError;
-use super::proto::{Fields, repeated_doubles, repeated_varints, zigzag};
+use super::proto::{Fields, Value, repeated_doubles, repeated_varints, zigzag};
 
-/// Buckets, spans or bounds in one histogram. Prometheus' own defaults stay at 160; this bounds memory.
+/// Buckets, spans or bounds in one histogram. Prometheus' own defaults stay at 160.
 const BUCKETS_MAX: usize = 16_384;
 /// Schema of histograms with custom buckets.
 const CUSTOM: i64 = -53;
@@ -18,11 +18,38 @@ pub(super) struct Checked {
     pub(super) invalid: Option<InvalidSeries>,
 }
 
+/// One side's spans and buckets, summed up while they are read: nothing is kept of them.
 #[derive(Default)]
 struct Side {
-    spans: Vec<(i64, u64)>,
-    deltas: Vec<i64>,
-    counts: Vec<f64>,
+    spans: Spans,
+    deltas: usize,
+    /// Count of the last bucket, by deltas.
+    bucket: i128,
+    /// Sum of all buckets, by deltas.
+    observed: i128,
+    negative_bucket: bool,
+    counts: usize,
+    negative_count: bool,
+}
+
+#[derive(Default)]
+struct Spans {
+    number: usize,
+    /// Sum of the lengths.
+    buckets: u64,
+    /// Sum of offsets and lengths.
+    reach: i128,
+    first_is_negative: bool,
+    later_is_negative: bool,
+}
+
+/// Upper bounds of custom buckets.
+#[derive(Default)]
+struct Bounds {
+    number: usize,
+    last: f64,
+    nan: bool,
+    falls: bool,
 }
 
 #[derive(Default)]
@@ -37,9 +64,8 @@ struct Parsed {
     negative: Side,
     positive: Side,
     timestamp: i64,
-    bounds: Vec<f64>,
+    bounds: Bounds,
     start: i64,
-    too_many: bool,
 }
 
 /// Checks one histogram message.
@@ -70,39 +96,19 @@ fn parse(message: &[u8]) -> Result<Parsed, DecodeError> {
             5 => h.zero_threshold = f64::from_bits(value.double_bits()?),
             6 => (h.zero_int, h.zero_float) = (Some(value.varint()?), None),
             7 => (h.zero_int, h.zero_float) = (None, Some(f64::from_bits(value.double_bits()?))),
-            8 | 11 => {
-                let span = read_span(value.bytes()?)?;
-                bounded(&mut side(&mut h, number == 8).spans, span)
-                    .unwrap_or_else(|()| h.too_many = true);
-            }
-            9 | 12 => {
-                let mut full = false;
-                let deltas = &mut side(&mut h, number == 9).deltas;
-                repeated_varints(value, |raw| {
-                    full |= bounded(deltas, zigzag(raw)).is_err();
-                    Ok(())
-                })?;
-                h.too_many |= full;
-            }
-            10 | 13 => {
-                let mut full = false;
-                let counts = &mut side(&mut h, number == 10).counts;
-                repeated_doubles(value, |bits| {
-                    full |= bounded(counts, f64::from_bits(bits)).is_err();
-                    Ok(())
-                })?;
-                h.too_many |= full;
-            }
+            8 => read_span(value.bytes()?, &mut h.negative.spans)?,
+            9 => read_deltas(value, &mut h.negative)?,
+            10 => read_counts(value, &mut h.negative)?,
+            11 => read_span(value.bytes()?, &mut h.positive.spans)?,
+            12 => read_deltas(value, &mut h.positive)?,
+            13 => read_counts(value, &mut h.positive)?,
+            // The reset hint is not looked at, but must not break the message for who reads it next.
+            14 => drop(value.varint()?),
             15 => h.timestamp = value.varint()?.cast_signed(),
-            16 => {
-                let mut full = false;
-                let bounds = &mut h.bounds;
-                repeated_doubles(value, |bits| {
-                    full |= bounded(bounds, f64::from_bits(bits)).is_err();
-                    Ok(())
-                })?;
-                h.too_many |= full;
-            }
+            16 => repeated_doubles(value, |bits| {
+                h.bounds.add(f64::from_bits(bits));
+                Ok(())
+            })?,
             17 => h.start = value.varint()?.cast_signed(),
             _ => {}
         }
@@ -110,23 +116,7 @@ fn parse(message: &[u8]) -> Result<Parsed, DecodeError> {
     Ok(h)
 }
 
-fn side(h: &mut Parsed, negative: bool) -> &mut Side {
-    if negative {
-        &mut h.negative
-    } else {
-        &mut h.positive
-    }
-}
-
-fn bounded<T>(list: &mut Vec<T>, item: T) -> Result<(), ()> {
-    if list.len() == BUCKETS_MAX {
-        return Err(());
-    }
-    list.push(item);
-    Ok(())
-}
-
-fn read_span(message: &[u8]) -> Result<(i64, u64), DecodeError> {
+fn read_span(message: &[u8], spans: &mut Spans) -> Result<(), DecodeError> {
     let (mut offset, mut length) = (0, 0);
     let mut fields = Fields::new(message);
     while let Some((number, value)) = fields.next()? {
@@ -136,17 +126,62 @@ fn read_span(message: &[u8]) -> Result<(i64, u64), DecodeError> {
             _ => {}
         }
     }
-    Ok((offset, length))
+    if spans.number == 0 {
+        spans.first_is_negative = offset < 0;
+    } else {
+        spans.later_is_negative |= offset < 0;
+    }
+    spans.number += 1;
+    spans.buckets += length;
+    spans.reach += i128::from(offset) + i128::from(length);
+    Ok(())
+}
+
+fn read_deltas(value: Value<'_>, side: &mut Side) -> Result<(), DecodeError> {
+    repeated_varints(value, |raw| {
+        side.deltas += 1;
+        side.bucket += i128::from(zigzag(raw));
+        side.observed += side.bucket;
+        side.negative_bucket |= side.bucket < 0;
+        Ok(())
+    })
+}
+
+fn read_counts(value: Value<'_>, side: &mut Side) -> Result<(), DecodeError> {
+    repeated_doubles(value, |bits| {
+        side.counts += 1;
+        side.negative_count |= f64::from_bits(bits) < 0.0;
+        Ok(())
+    })
+}
+
+impl Bounds {
+    fn add(&mut self, bound: f64) {
+        self.nan |= bound.is_nan();
+        self.falls |= self.number > 0 && self.last >= bound;
+        self.number += 1;
+        self.last = bound;
+    }
+}
+
+impl Side {
+    fn is_empty(&self) -> bool {
+        self.spans.number == 0 && self.deltas == 0 && self.counts == 0
+    }
+
+    fn is_too_large(&self) -> bool {
+        self.spans.number.max(self.deltas).max(self.counts) > BUCKETS_MAX
+    }
 }
 
 fn verdict(h: &Parsed) -> Result<(), &'static str> {
-    if h.too_many {
+    if h.negative.is_too_large() || h.positive.is_too_large() || h.bounds.number > BUCKETS_MAX {
         return Err("too many buckets");
     }
     match h.schema {
         CUSTOM => check_custom(h)?,
         // 9 to 52 are reserved; Prometheus reduces them to 8.
-        -4..=52 if h.bounds.is_empty() => {}
+        -4..=52 if h.bounds.number == 0 => {}
         -4..=52 => return Err("custom bounds with an exponential schema"),
         _ => return Err("unknown schema"),
     }
@@ -162,37 +197,29 @@ fn check_custom(h: &Parsed) -> Result<(), &'static str> {
     if zero || h.zero_threshold != 0.0 {
         return Err("custom buckets with a zero bucket");
     }
-    let negative = &h.negative;
-    if !(negative.spans.is_empty() && negative.deltas.is_empty() && negative.counts.is_empty()) {
+    if !h.negative.is_empty() {
         return Err("custom buckets with a negative side");
     }
-    if h.bounds.iter().any(|b| b.is_nan()) || h.bounds.last() == Some(&f64::INFINITY) {
+    if h.bounds.nan || h.bounds.last.is_infinite() && h.bounds.last > 0.0 {
         return Err("custom bounds that are not finite");
     }
-    if h.bounds.windows(2).any(|w| w[0] >= w[1]) {
+    if h.bounds.falls {
         return Err("custom bounds that do not rise");
     }
-    if h.positive.spans.iter().any(|span| span.0 < 0) {
+    if h.positive.spans.first_is_negative {
         return Err("negative span offset");
     }
-    let reach: i128 = h
-        .positive
-        .spans
-        .iter()
-        .map(|s| i128::from(s.0) + i128::from(s.1))
-        .sum();
-    if reach > h.bounds.len() as i128 + 1 {
+    if h.positive.spans.reach > h.bounds.number as i128 + 1 {
         return Err("spans past the custom bounds");
     }
     Ok(())
 }
 
-fn check_spans(side: &Side, buckets: usize) -> Result<(), &'static str> {
-    if side.spans.iter().skip(1).any(|span| span.0 < 0) {
+fn check_spans(spans: &Spans, buckets: usize) -> Result<(), &'static str> {
+    if spans.later_is_negative {
         return Err("negative span offset");
     }
-    let spanned: u128 = side.spans.iter().map(|span| u128::from(span.1)).sum();
-    if spanned != buckets as u128 {
+    if spans.buckets != buckets as u64 {
         return Err("spans and buckets do not match");
     }
     Ok(())
@@ -201,15 +228,11 @@ fn check_spans(side: &Side, buckets: usize) -> Result<(), &'static str> {
 fn check_int(h: &Parsed) -> Result<(), &'static str> {
     let mut observed = i128::from(h.zero_int.unwrap_or(0));
     for side in [&h.negative, &h.positive] {
-        check_spans(side, side.deltas.len())?;
-        let mut bucket = 0i128;
-        for delta in &side.deltas {
-            bucket += i128::from(*delta);
-            if bucket < 0 {
-                return Err("negative bucket count");
-            }
-            observed += bucket;
+        check_spans(&side.spans, side.deltas)?;
+        if side.negative_bucket {
+            return Err("negative bucket count");
         }
+        observed += side.observed;
     }
     let count = i128::from(h.count_int.unwrap_or(0));
     // An observed NaN falls into no bucket, and a stale marker is a NaN sum.
@@ -231,8 +254,8 @@ fn check_float(h: &Parsed) -> Result<(), &'static str> {
         return Err("negative count");
     }
     for side in [&h.negative, &h.positive] {
-        check_spans(side, side.counts.len())?;
-        if side.counts.iter().any(|count| negative(*count)) {
+        check_spans(&side.spans, side.counts)?;
+        if side.negative_count {
             return Err("negative bucket count");
         }
     }

@@ -3,6 +3,7 @@
 //! [`decode`] is the one way in: it checks limits before it allocates and walks the message once, over
 //! borrowed bytes. [`encode`] is the one way out.
 
+mod canonical;
 pub mod compression;
 pub mod decoded;
 pub mod encode;
@@ -13,10 +14,14 @@ pub mod pb;
 pub(crate) mod proto;
 mod rw1;
 mod rw2;
+mod shape;
+mod snappy;
+mod symbols;
 
 use compression::Encoding;
 use decoded::{Decoded, IdentityKey, Protocol, WalkLimits};
 use error::DecodeError;
+use shape::Shape;
 
 /// Decodes a request as it came and walks it once.
 ///
@@ -31,9 +36,9 @@ pub fn decode(
     limits: &WalkLimits,
     key: &IdentityKey,
 ) -> Result<Decoded, DecodeError> {
-    let shape = |prefix: &[u8]| decoded::shape(protocol, prefix, limits);
-    let message = compression::decode(body, encoding, size_limit, shape)?;
-    walk(message, protocol, limits, key)
+    let mut shape = Shape::new(protocol, limits);
+    let message = compression::decode(body, encoding, size_limit, |prefix| shape.look(prefix))?;
+    rows(message, shape, limits, key)
 }
 
 /// Walks a decompressed message once.
@@ -43,8 +48,27 @@ pub fn walk(
     limits: &WalkLimits,
     key: &IdentityKey,
 ) -> Result<Decoded, DecodeError> {
-    match protocol {
-        Protocol::V1 => rw1::walk(message, limits, key),
-        Protocol::V2 => rw2::walk(message, limits, key),
+    rows(message, Shape::new(protocol, limits), limits, key)
+}
+
+/// Makes the rows of a message that `shape` has seen a part of.
+fn rows(
+    message: Vec<u8>,
+    mut shape: Shape<'_>,
+    limits: &WalkLimits,
+    key: &IdentityKey,
+) -> Result<Decoded, DecodeError> {
+    let (declared, limit) = (message.len() as u64, u64::from(u32::MAX));
+    if declared > limit {
+        // Places in a message are 32-bit numbers.
+        return Err(DecodeError::DecodedSize { declared, limit });
+    }
+    if shape.concerns(message.len()) {
+        shape.look(&message)?;
+    }
+    let out = Decoded::new(shape.protocol, message, &shape.held);
+    match out.protocol {
+        Protocol::V1 => rw1::walk(out, limits, key),
+        Protocol::V2 => rw2::walk(out, limits, key),
     }
 }

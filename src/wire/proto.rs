@@ -19,6 +19,16 @@ pub(crate) enum Value<'a> {
     Group,
 }
 
+/// A field of which only the head was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Skim {
+    Varint,
+    /// Content of this length follows.
+    Bytes(usize),
+    /// Fixed size, or a group, skipped whole.
+    Other,
+}
+
 /// Reads the fields of one message, front to back.
 #[derive(Clone, Copy)]
 pub(crate) struct Fields<'a> {
@@ -29,6 +39,11 @@ pub(crate) struct Fields<'a> {
 impl<'a> Fields<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
+    }
+
+    /// The fields of `bytes` from `at` on.
+    pub(crate) fn starting(bytes: &'a [u8], at: usize) -> Self {
+        Self { bytes, at }
     }
 
     /// Where the next field begins, from the start of this message.
@@ -54,8 +69,30 @@ impl<'a> Fields<'a> {
         Ok(Some((number, value)))
     }
 
+    /// As [`next`](Self::next), but stops before the content of a length-delimited field, which need
+    /// not be there. There must be a field.
     #[inline]
-    fn key(&mut self) -> Result<(u32, u8), DecodeError> {
+    pub(crate) fn skim(&mut self) -> Result<(u32, Skim), DecodeError> {
+        let (number, wire_type) = self.key()?;
+        let skim = match wire_type {
+            0 => {
+                self.varint()?;
+                Skim::Varint
+            }
+            2 => {
+                let len = usize::try_from(self.varint()?);
+                Skim::Bytes(len.map_err(|_| PAST_THE_END)?)
+            }
+            1 => self.array::<8>().map(|_| Skim::Other)?,
+            3 => self.skip_group(number).map(|_| Skim::Other)?,
+            5 => self.array::<4>().map(|_| Skim::Other)?,
+            _ => return Err(DecodeError::Protobuf("unknown wire type")),
+        };
+        Ok((number, skim))
+    }
+
+    #[inline]
+    pub(crate) fn key(&mut self) -> Result<(u32, u8), DecodeError> {
         let key = self.varint()?;
         let number = u32::try_from(key >> 3)
             .ok()
@@ -109,7 +146,7 @@ impl<'a> Fields<'a> {
             .ok()
             .and_then(|n| self.at.checked_add(n));
         let taken = end.and_then(|end| self.bytes.get(self.at..end));
-        let taken = taken.ok_or(DecodeError::Protobuf("length past the end of its message"))?;
+        let taken = taken.ok_or(PAST_THE_END)?;
         self.at += taken.len();
         Ok(taken)
     }
@@ -172,6 +209,10 @@ pub(crate) fn repeated_doubles(
         _ => Err(WRONG_TYPE),
     }
 }
+
+/// A length that reaches past the message it stands in.
+pub(crate) const PAST_THE_END: DecodeError =
+    DecodeError::Protobuf("length past the end of its message");
 
 /// A known field with another wire type than its own.
 pub(crate) const WRONG_TYPE: DecodeError = DecodeError::Protobuf("field of the wrong type");

@@ -3,28 +3,29 @@
 //! Protobuf lets symbols follow the series that refer to them, so the message is scanned for both first
 //! and references are resolved afterwards. A reference that points nowhere refuses the request.
 
+use super::canonical::{Label, check_labels, is_utf8};
 use super::decoded::{
-    Decoded, HistogramRow, IdentityKey, InvalidSeries, Place, Protocol, RowCounts, SYMBOLS_MAX,
-    SampleRow, SeriesRow, Symbol, WalkLimits,
+    Decoded, HistogramRow, IdentityKey, InvalidSeries, Place, RowCounts, SampleRow, SeriesRow,
+    Symbol, WalkLimits,
 };
 use super::error::DecodeError;
 use super::histogram;
 use super::proto::{Fields, put_label, repeated_varints};
-use super::rw1::{Label, check_labels, is_utf8};
+use super::rw1::metadata_kind;
 use crate::model::content::Exemplar;
 
 const BAD_REF: DecodeError = DecodeError::Symbols("reference outside the symbol table");
 const ODD_REFS: DecodeError = DecodeError::Symbols("odd number of label references");
 
-/// Walks a message: validates it, hashes each series, and notes where everything is.
+/// Walks a message: validates it, hashes each series, and notes where everything is. That its counts are
+/// within the limits is known.
 pub(super) fn walk(
-    body: Vec<u8>,
+    mut out: Decoded,
     limits: &WalkLimits,
     key: &IdentityKey,
 ) -> Result<Decoded, DecodeError> {
-    let mut out = Decoded::new(Protocol::V2, body);
-    let mut places = Vec::new();
-    scan(&mut out, &mut places, limits)?;
+    let mut places = Vec::with_capacity(out.series.capacity());
+    scan(&mut out, &mut places)?;
     // Symbols are looked at while rows are made: the body is lent out for that time.
     let body = std::mem::take(&mut out.body);
     let mut walker = Walker {
@@ -43,39 +44,29 @@ pub(super) fn walk(
     Ok(out)
 }
 
-fn scan(
-    out: &mut Decoded,
-    series: &mut Vec<Place>,
-    limits: &WalkLimits,
-) -> Result<(), DecodeError> {
+fn scan(out: &mut Decoded, series: &mut Vec<Place>) -> Result<(), DecodeError> {
+    let mut looks_like_v1 = false;
     let mut fields = Fields::new(&out.body);
     while let Some((number, value)) = fields.next()? {
-        if number != 4 && number != 5 {
-            continue;
-        }
-        let bytes = value.bytes()?;
-        let at = (fields.position() - bytes.len()) as u32;
-        let place = Place {
-            at,
-            len: bytes.len() as u32,
-        };
-        if number == 5 {
-            if series.len() == limits.series {
-                return Err(DecodeError::SeriesCount(limits.series));
+        match number {
+            4 => {
+                let text = value.bytes()?;
+                if out.symbols.is_empty() && !text.is_empty() {
+                    return Err(DecodeError::Symbols("the first is not the empty string"));
+                }
+                out.symbols.push(Symbol {
+                    place: Place::of(text, fields.position()),
+                    utf8: is_utf8(text),
+                });
             }
-            series.push(place);
-            continue;
+            5 => series.push(Place::of(value.bytes()?, fields.position())),
+            // 2.0 reserves the numbers that 1.0 uses.
+            1 | 3 => looks_like_v1 = true,
+            _ => {}
         }
-        if out.symbols.len() == SYMBOLS_MAX {
-            return Err(DecodeError::Symbols("too many"));
-        }
-        if out.symbols.is_empty() && !bytes.is_empty() {
-            return Err(DecodeError::Symbols("the first is not the empty string"));
-        }
-        out.symbols.push(Symbol {
-            place,
-            utf8: is_utf8(bytes),
-        });
+    }
+    if looks_like_v1 && series.is_empty() && out.symbols.is_empty() {
+        return Err(DecodeError::ProtocolMismatch);
     }
     Ok(())
 }
@@ -99,22 +90,16 @@ impl Walker<'_, '_> {
         self.refs.clear();
         let mut fields = Fields::new(message);
         while let Some((number, value)) = fields.next()? {
-            let here = |bytes: &[u8]| Place {
-                at: place.at + (fields.position() - bytes.len()) as u32,
-                len: bytes.len() as u32,
-            };
+            let here = |bytes| Place::of(bytes, place.at as usize + fields.position());
             match number {
                 1 => {
-                    let (refs, limit) = (&mut self.refs, self.limits.labels);
-                    read_refs(value, refs, limit)?;
+                    read_refs(value, &mut self.refs, self.limits.labels)?;
                 }
                 2 => {
-                    self.room(out)?;
-                    self.sample(value.bytes()?, out)?;
+                    read_sample(value.bytes()?, out)?;
                     counts.samples += 1;
                 }
                 3 => {
-                    self.room(out)?;
                     let bytes = value.bytes()?;
                     let checked = histogram::check(bytes)?;
                     invalid = invalid.or(checked.invalid);
@@ -125,9 +110,8 @@ impl Walker<'_, '_> {
                     counts.histograms += 1;
                 }
                 4 => {
-                    self.room(out)?;
                     let bytes = value.bytes()?;
-                    if !check_exemplar(bytes, &out.symbols)? {
+                    if !self.exemplar(bytes, &out.symbols)? {
                         invalid = invalid.or(Some(InvalidSeries::NotUtf8));
                     }
                     out.exemplars.push(here(bytes));
@@ -156,41 +140,6 @@ impl Walker<'_, '_> {
         Ok(())
     }
 
-    #[inline]
-    fn room(&self, out: &Decoded) -> Result<(), DecodeError> {
-        let held = out.samples.len() + out.histograms.len() + out.exemplars.len();
-        if held >= self.limits.elements {
-            return Err(DecodeError::ElementCount(self.limits.elements));
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn sample(&mut self, message: &[u8], out: &mut Decoded) -> Result<(), DecodeError> {
-        let mut row = SampleRow {
-            timestamp: 0,
-            bits: 0,
-        };
-        let mut start = 0;
-        let mut fields = Fields::new(message);
-        while let Some((number, value)) = fields.next()? {
-            match number {
-                1 => row.bits = value.double_bits()?,
-                2 => row.timestamp = value.varint()?.cast_signed(),
-                3 => start = value.varint()?.cast_signed(),
-                _ => {}
-            }
-        }
-        if start != 0 && out.starts.is_empty() {
-            out.starts.resize(out.samples.len(), 0);
-        }
-        if start != 0 || !out.starts.is_empty() {
-            out.starts.push(start);
-        }
-        out.samples.push(row);
-        Ok(())
-    }
-
     /// The identity of the labels that `self.refs` name: that of the same labels in 1.0's bytes.
     fn identity(
         &mut self,
@@ -203,18 +152,16 @@ impl Walker<'_, '_> {
         let mut good = true;
         let mut named = false;
         let mut previous: &[u8] = &[];
-        for pair in self.refs.chunks_exact(2) {
+        for (index, pair) in self.refs.chunks_exact(2).enumerate() {
             let (name, value) = (symbol(symbols, pair[0])?, symbol(symbols, pair[1])?);
-            let name_text = &self.body[name.place.at as usize..][..name.place.len as usize];
-            let value_text = &self.body[value.place.at as usize..][..value.place.len as usize];
-            let bytes = name_text.len() + value_text.len();
-            if self.limits.label_bytes > 0 && bytes > self.limits.label_bytes {
-                return Err(DecodeError::LabelBytes(self.limits.label_bytes));
-            }
-            self.expanded += bytes;
-            if self.expanded > self.limits.expanded_bytes {
-                return Err(DecodeError::LabelBytes(self.limits.expanded_bytes));
-            }
+            let (name_text, value_text) = (text(self.body, name), text(self.body, value));
+            self.limits
+                .check_label(index + 1, (name_text, value_text))?;
+            expand(
+                &mut self.expanded,
+                name_text.len() + value_text.len(),
+                self.limits,
+            )?;
             good &= name_text > previous && name.utf8 && value.utf8;
             named |= name_text == b"__name__" && !value_text.is_empty();
             previous = name_text;
@@ -231,22 +178,93 @@ impl Walker<'_, '_> {
         &mut self,
         symbols: &[Symbol],
     ) -> Result<(u128, Option<InvalidSeries>), DecodeError> {
-        let text = |reference: u32| -> Result<&[u8], DecodeError> {
-            let place = symbol(symbols, reference)?.place;
-            Ok(&self.body[place.at as usize..][..place.len as usize])
-        };
         let mut labels = Vec::new();
         for pair in self.refs.chunks_exact(2) {
-            labels.push((text(pair[0])?, text(pair[1])?));
+            let (name, value) = (symbol(symbols, pair[0])?, symbol(symbols, pair[1])?);
+            labels.push((text(self.body, name), text(self.body, value)));
         }
         labels.sort_by_key(|label| label.0);
-        let invalid = check_labels(&labels, self.limits)?;
+        let invalid = check_labels(&labels);
         self.canonical.clear();
-        labels
-            .iter()
-            .for_each(|(name, value)| put_label(&mut self.canonical, name, value));
+        for (name, value) in &labels {
+            put_label(&mut self.canonical, name, value);
+        }
         Ok((self.key.hash(&self.canonical), invalid))
     }
+
+    /// References in range and even, within the limits of labels; `false` when a text is not UTF-8.
+    fn exemplar(&mut self, message: &[u8], symbols: &[Symbol]) -> Result<bool, DecodeError> {
+        let (mut name, mut count, mut utf8): (Option<&[u8]>, usize, bool) = (None, 0, true);
+        let mut fields = Fields::new(message);
+        while let Some((number, value)) = fields.next()? {
+            match number {
+                1 => repeated_varints(value, |reference| {
+                    let reference = u32::try_from(reference).map_err(|_| BAD_REF)?;
+                    let symbol = symbol(symbols, reference)?;
+                    utf8 &= symbol.utf8;
+                    let string = text(self.body, symbol);
+                    expand(&mut self.expanded, string.len(), self.limits)?;
+                    let Some(name) = name.take() else {
+                        name = Some(string);
+                        return Ok(());
+                    };
+                    count += 1;
+                    self.limits.check_label(count, (name, string))
+                })?,
+                2 => drop(value.double_bits()?),
+                3 => drop(value.varint()?),
+                _ => {}
+            }
+        }
+        if name.is_some() {
+            Err(ODD_REFS)
+        } else {
+            Ok(utf8)
+        }
+    }
+}
+
+fn text(body: &[u8], symbol: Symbol) -> &[u8] {
+    &body[symbol.place.at as usize..][..symbol.place.len as usize]
+}
+
+/// A few bytes of a small message may refer to a long symbol over and over: what is referred to has a
+/// limit too.
+fn expand(expanded: &mut usize, bytes: usize, limits: &WalkLimits) -> Result<(), DecodeError> {
+    *expanded += bytes;
+    if *expanded > limits.expanded_bytes {
+        return Err(DecodeError::DecodedSize {
+            declared: *expanded as u64,
+            limit: limits.expanded_bytes as u64,
+        });
+    }
+    Ok(())
+}
+
+#[inline]
+fn read_sample(message: &[u8], out: &mut Decoded) -> Result<(), DecodeError> {
+    let mut row = SampleRow {
+        timestamp: 0,
+        bits: 0,
+    };
+    let mut start = 0;
+    let mut fields = Fields::new(message);
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => row.bits = value.double_bits()?,
+            2 => row.timestamp = value.varint()?.cast_signed(),
+            3 => start = value.varint()?.cast_signed(),
+            _ => {}
+        }
+    }
+    if start != 0 && out.starts.is_empty() {
+        out.starts.resize(out.samples.len(), 0);
+    }
+    if start != 0 || !out.starts.is_empty() {
+        out.starts.push(start);
+    }
+    out.samples.push(row);
+    Ok(())
 }
 
 fn read_refs(
@@ -291,38 +309,14 @@ pub(super) fn read_labels<'a>(
     Ok(())
 }
 
-/// References in range and even; `false` when a text is not UTF-8.
-fn check_exemplar(message: &[u8], symbols: &[Symbol]) -> Result<bool, DecodeError> {
-    let (mut count, mut utf8) = (0usize, true);
-    let mut fields = Fields::new(message);
-    while let Some((number, value)) = fields.next()? {
-        match number {
-            1 => repeated_varints(value, |reference| {
-                let reference = u32::try_from(reference).map_err(|_| BAD_REF)?;
-                utf8 &= symbol(symbols, reference)?.utf8;
-                count += 1;
-                Ok(())
-            })?,
-            2 => drop(value.double_bits()?),
-            3 => drop(value.varint()?),
-            _ => {}
-        }
-    }
-    if count.is_multiple_of(2) {
-        Ok(utf8)
-    } else {
-        Err(ODD_REFS)
-    }
-}
-
 pub(super) fn read_exemplar(decoded: &Decoded, message: &[u8]) -> Result<Exemplar, DecodeError> {
     let mut exemplar = Exemplar::default();
     let mut labels = Vec::new();
     let mut pairs = Vec::new();
     read_labels(decoded, message, &mut pairs)?;
-    pairs
-        .iter()
-        .for_each(|(name, value)| put_label(&mut labels, name, value));
+    for (name, value) in pairs {
+        put_label(&mut labels, name, value);
+    }
     let mut fields = Fields::new(message);
     while let Some((number, value)) = fields.next()? {
         match number {
@@ -342,12 +336,7 @@ fn metadata_refs(message: &[u8], symbols: &[Symbol]) -> Result<(u8, u32, u32), D
     while let Some((number, value)) = fields.next()? {
         let reference = |value: u64| u32::try_from(value).map_err(|_| BAD_REF);
         match number {
-            1 => {
-                kind = u8::try_from(value.varint()?)
-                    .ok()
-                    .filter(|k| *k <= 7)
-                    .unwrap_or(0)
-            }
+            1 => kind = metadata_kind(value.varint()?),
             3 => help = reference(value.varint()?)?,
             4 => unit = reference(value.varint()?)?,
             _ => {}

@@ -110,10 +110,7 @@ async fn everything_arrives_once_and_in_order_however_many_shards_send() {
     // What 50 permits and the latency allow, a seventh of the requests for nothing; times three.
     let requests = report.summary.samples.acknowledged.div_ceil(1000) * 7 / 6;
     let allowed = Duration::from_millis(100 * requests.div_ceil(50));
-    println!(
-        "{:?} for {requests} requests of 1000, ideal {allowed:?}; {stats:?}",
-        took
-    );
+    println!("{took:?} for {requests} requests of 1000, ideal {allowed:?}; {stats:?}");
     if long() {
         assert!(
             took < 3 * allowed + Duration::from_secs(1),
@@ -180,16 +177,16 @@ async fn lane_rules_that_change_under_load_lose_nothing_and_keep_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_whose_requests_hang_delays_nobody_else() {
     let data = data();
-    let minute = if long() { 60 } else { 4 };
-    let behaviour = Behaviour {
-        hang: Some(Hang {
-            series: Some(SeriesMatch::Label {
-                name: "instance".to_owned(),
-                value: first_instance(&data),
-            }),
-            time: None,
-            when: When::BeforeStoring,
+    let hanging = Hang {
+        series: Some(SeriesMatch::Label {
+            name: "instance".to_owned(),
+            value: first_instance(&data),
         }),
+        time: None,
+        when: When::BeforeStoring,
+    };
+    let behaviour = Behaviour {
+        hang: Some(hanging),
         ..Behaviour::default()
     };
     let sink = sink(&data, behaviour);
@@ -198,42 +195,39 @@ async fn a_target_whose_requests_hang_delays_nobody_else() {
         args.queue.remote_timeout = Some(Span(Duration::from_secs(300)));
     })
     .await;
-    let options = LoadOptions {
-        speed: Speed::Times(15.0),
-        stop: Stop {
-            duration: Some(Duration::from_secs(minute)),
-            ..Stop::default()
-        },
-        ..load_of(&proxy, &data, 0)
-    };
-    let report = send(LoadOptions {
-        stop: Stop {
-            scrapes: None,
-            samples: None,
-            duration: Some(Duration::from_secs(minute)),
-        },
-        ..options
-    })
-    .await;
-    // All that is not of the hanging lane has arrived although its requests hang still.
+    let report = send(load_of(&proxy, &data, 100)).await;
+    // Everything has been read and sent, but for the lanes that hang with that one request.
     proxy
-        .until("only the stuck lanes hold anything", |proxy| {
-            let pending = proxy.queues[0].books().pending;
-            pending.unread.is_zero() && proxy.queues[0].snapshot().gauges.busy <= 3
+        .until("only what hangs is left", |proxy| {
+            let snapshot = proxy.queues[0].snapshot();
+            let pending = snapshot.books.pending;
+            // A request for each job of that instance hangs, and no other.
+            let all_locked = snapshot.gauges.lanes == snapshot.gauges.locked;
+            pending.unread.is_zero() && all_locked && snapshot.gauges.busy <= 4
         })
         .await;
-    let decoded = proxy.metric("sluicegate_decoded_records_total", &[]);
+    let gauges = proxy.queues[0].snapshot().gauges;
+    let (stored, sent) = (sink.stats().samples, report.summary.samples.acknowledged);
+    println!(
+        "{stored} of {sent} stored while {} lanes hang",
+        gauges.locked
+    );
+    // What shares a hanging request hangs with it; of few nodes that is much, of many little.
+    let least = if long() { 0.8 } else { 0.3 };
+    assert!(
+        stored as f64 > least * sent as f64,
+        "{stored} of {sent} while one target hangs"
+    );
+    let again = proxy.metric("sluicegate_decoded_records_total", &[]);
     let requests = proxy.metric("sluicegate_requests_total", &["204"]);
     assert!(
-        decoded <= requests / 10.0,
-        "{decoded} decodes again for {requests} requests"
+        again < 0.05 * requests,
+        "{again} of {requests} requests were decoded again"
     );
-    let stored = sink.stats().samples;
-    let sent = report.summary.samples.acknowledged;
-    assert!(
-        stored as f64 > 0.5 * sent as f64,
-        "{stored} of {sent} while some hang"
-    );
+    if long() {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(again, proxy.metric("sluicegate_decoded_records_total", &[]));
+    }
     sink.set_behaviour(Behaviour::default());
     proxy.drained().await;
     assert_exact(&sink, &report);

@@ -151,3 +151,26 @@ impl Proxy {
         self.running.await.expect("the proxy does not panic")
     }
 }
+
+/// The body of what this address answers to a GET.
+pub(crate) async fn get(address: &str, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address)
+        .await
+        .expect("it listens");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("it reads");
+    let mut answer = String::new();
+    stream
+        .read_to_string(&mut answer)
+        .await
+        .expect("it answers");
+    answer
+        .split_once("\r\n\r\n")
+        .expect("headers and body")
+        .1
+        .to_owned()
+}

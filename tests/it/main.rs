@@ -1,9 +1,12 @@
 //! The one integration binary: behaviour over real sockets, and guards over the sources.
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 #![allow(
     clippy::float_cmp,
     clippy::cast_sign_loss,
-    reason = "counters are whole numbers that a float holds exactly"
+    reason = "metrics of counts are whole numbers"
+)]
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a test cannot go on without ends it"
 )]
 
 mod acks;
@@ -12,8 +15,19 @@ mod capture;
 mod door;
 mod endpoints;
 mod engine;
+#[path = "../fuzz/src/shared.rs"]
+mod fuzz;
 mod harness;
+mod layers;
+mod outage;
 mod protobuf_code;
 mod requests;
 mod several;
 mod stopping;
+mod wire_fuzz;
+mod wire_generate;
+mod wire_golden;
+mod wire_identity;
+mod wire_memory;
+mod wire_properties;
+mod wire_refusals;

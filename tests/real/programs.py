@@ -263,7 +263,8 @@ class ThanosQuery(Program, Queried):
 
 # The metrics of Sluicegate that the scenarios look at.
 UNCONFIRMED = "sluicegate_unconfirmed_samples_total"
-FALLBACKS = "sluicegate_protocol_fallbacks_total"
+PROTOCOL_2 = "sluicegate_upstream_protocol_v2"  # 1 known, 0 not known to the receiver, -1 not found out yet
+CONSERVATION_ERROR = "sluicegate_conservation_error"
 
 
 class Sluicegate(Program):
@@ -298,6 +299,8 @@ class Sluicegate(Program):
 
     def wait_empty(self, seconds=20):
         wait_until(f"{self.name} has nothing pending", self.is_empty, seconds)
+        if error := self.total(CONSERVATION_ERROR):
+            raise RuntimeError(f"{self.name} received {error:.0f} samples more than it can account for")
 
     def total(self, name, *with_labels):
         return total(self.metrics(), name, *with_labels)
@@ -322,6 +325,13 @@ class NoProxy:
         return 0
 
     stop = wait
+
+
+def disk_log(folder):
+    """The flags for a log on disk, where it is asked for: the program has none yet."""
+    if os.environ.get("SLUICEGATE_TEST_DISK_LOG") != "1":
+        return ()
+    return "--storage.path", os.path.join(folder, "proxy-data")
 
 
 def proxy(folder, upstream, *flags):

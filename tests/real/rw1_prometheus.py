@@ -20,7 +20,7 @@ FEATURES = ("exemplar-storage", "native-histograms")
 
 def scenario(folder):
     receiver = programs.Prometheus(programs.DEBIAN, "receiver", folder, FEATURES, receiver=True).start()
-    proxy = programs.proxy(folder, receiver.url + "/api/v1/write", "--storage.path", folder + "/proxy-data")
+    proxy = programs.proxy(folder, receiver.url + "/api/v1/write", *programs.disk_log(folder))
     sender = Sender(folder, features=FEATURES)
     sender.start(
         proxy.write_url,

@@ -11,7 +11,7 @@ from sender import SCRAPES, Sender, read_stopped
 
 def scenario(folder):
     receiver = programs.Prometheus(programs.DEBIAN, "receiver", folder, receiver=True).start()
-    proxy = programs.proxy(folder, receiver.url + "/api/v1/write", "--storage.path", folder + "/proxy-data")
+    proxy = programs.proxy(folder, receiver.url + "/api/v1/write", *programs.disk_log(folder))
     sender = Sender(folder)
     sender.start(proxy.write_url)
     sender.wait_scrapes(SCRAPES // 4)

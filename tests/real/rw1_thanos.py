@@ -21,7 +21,7 @@ OTHER_TENANT = "team-b"
 
 def scenario(folder):
     receive = programs.ThanosReceive(folder).start()
-    proxy = programs.proxy(folder, receive.write_url, "--storage.path", folder + "/proxy-data")
+    proxy = programs.proxy(folder, receive.write_url, *programs.disk_log(folder))
     sender = Sender(folder, programs.NEWEST)
     sender.start(proxy.write_url, remote_write={"headers": {"THANOS-TENANT": TENANT}})
     sender.scrape_all()

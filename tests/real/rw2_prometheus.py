@@ -28,7 +28,7 @@ RECEIVER_FEATURES = ("exemplar-storage", "metadata-wal-records", "created-timest
 
 def scenario(folder):
     receiver = programs.Prometheus(programs.NEWEST, "receiver", folder, RECEIVER_FEATURES, receiver=True).start()
-    proxy = programs.proxy(folder, receiver.url + "/api/v1/write", "--storage.path", folder + "/proxy-data")
+    proxy = programs.proxy(folder, receiver.url + "/api/v1/write", *programs.disk_log(folder))
     sender = Sender(folder, programs.NEWEST, SENDER_FEATURES, receiver=True)
     sender.start(
         proxy.write_url,
@@ -82,7 +82,7 @@ def give_metadata(sender):
     it does, and sends it on. So the sender is given some."""
     now = int(time.time() * 1000)
     series = [
-        ({"__name__": "given_total", "n": str(n)}, [(now, wire.bits_of(float(n)))], (1, f"Help {n % 7}.", "bytes"))
+        ({"__name__": f"given_{n % 7}_total", "n": str(n)}, [(now, wire.bits_of(1.0))], (1, f"Help {n % 7}.", "bytes"))
         for n in range(50)
     ]
     series += [

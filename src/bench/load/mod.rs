@@ -237,7 +237,12 @@ impl Load {
         let cancel = cancel.child_token();
         let queues = self.start_shards(&ledger, &cancel, &mut senders);
         let metadata = self.start_metadata(&cancel, &mut senders);
-        self.feed(queues, metadata, &cancel).run().await;
+        let feeding = self.feed(queues, metadata, &cancel).run();
+        match self.options.stop.duration {
+            // Where every shard is stuck, the feed is too: its time is over all the same.
+            Some(duration) => drop(tokio::time::timeout(duration, feeding).await),
+            None => feeding.await,
+        }
         let flushed = async { while senders.join_next().await.is_some() {} };
         if tokio::time::timeout(self.options.flush_deadline, flushed)
             .await

@@ -8,7 +8,7 @@ use hyper::header::{
 };
 use tokio::time::Instant;
 
-use super::client::Attempt;
+use super::Attempt;
 use super::secrets::{SecretSource, Watched};
 
 /// Says which try of the same bytes this is; absent on the first. Prometheus sends it too.
@@ -202,8 +202,8 @@ fn sensitive(value: &str) -> Result<HeaderValue, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::client_fixture::attempt;
-    use crate::queue::secrets::Secret;
+    use crate::queue::client::fixture::attempt;
+    use crate::queue::client::secrets::Secret;
 
     #[test]
     fn what_may_be_a_credential_is_never_printed() {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::client::{Answer, Attempt, Client, EndpointOptions, Failure, Response};
+use super::{Answer, Attempt, Client, EndpointOptions, Failure, Response};
 
 pub(super) const NO_CONTENT: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
 

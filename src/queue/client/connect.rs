@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::client::EndpointOptions;
+use super::EndpointOptions;
 use super::failure::{Failure, FailureKind, causes, describe};
 use super::headers::basic;
 use super::link::{Stream, Tracked};

@@ -7,11 +7,11 @@ use hyper::header::{HeaderName, HeaderValue};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 
-use super::client::{
-    Answer, Attempt, Auth, Client, EndpointOptions, FailureKind, Secret, SecretSource, Written,
-};
-use super::client_fixture::{
+use super::fixture::{
     NO_CONTENT, Received, Receiver, attempt, failure, options, read_request, response,
+};
+use super::{
+    Answer, Attempt, Auth, Client, EndpointOptions, FailureKind, Secret, SecretSource, Written,
 };
 
 fn header(name: &str, value: &str) -> (HeaderName, HeaderValue) {

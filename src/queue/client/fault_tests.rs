@@ -8,11 +8,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use super::client::{Answer, Client, FailureKind};
-use super::client_fixture::{
+use super::fixture::{
     NO_CONTENT, Receiver, attempt, failure, failure_of, options, read_head, read_request, reset,
     response,
 };
+use super::{Answer, Client, FailureKind};
 
 const SHORT: Duration = Duration::from_millis(200);
 

@@ -9,6 +9,26 @@
 //! * A kept connection that turns out to be closed costs one repetition, on a new connection.
 //! * Nothing is followed (redirects), discovered (`HTTP_PROXY`) or decompressed.
 
+mod answer;
+mod connect;
+mod failure;
+mod headers;
+mod link;
+mod retry_after;
+mod secrets;
+mod target;
+mod tls;
+mod upload;
+
+#[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tls_tests;
+
 use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,16 +41,16 @@ use hyper_util::client::legacy::{self, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, timeout};
 
-pub use super::answer::{Answer, Response, Written};
-use super::connect::Connector;
-pub use super::failure::{Failure, FailureKind};
-pub use super::headers::{Auth, is_reserved};
-use super::headers::{Headers, basic};
-use super::link::Link;
-pub use super::secrets::{Secret, SecretSource};
-use super::target::{Target, is_link_local};
-pub use super::tls::TlsOptions;
-use super::upload::{Progress, Upload};
+pub use answer::{Answer, Response, Written};
+use connect::Connector;
+pub use failure::{Failure, FailureKind};
+pub use headers::{Auth, is_reserved};
+use headers::{Headers, basic};
+use link::Link;
+pub use secrets::{Secret, SecretSource};
+use target::{Target, is_link_local};
+pub use tls::TlsOptions;
+use upload::{Progress, Upload};
 
 /// Below what load balancers allow by default (60 s and more), so that mostly we hang up first.
 const IDLE: Duration = Duration::from_secs(50);

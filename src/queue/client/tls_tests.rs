@@ -17,10 +17,10 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
-use super::client::{Client, EndpointOptions, Failure, FailureKind};
-use super::client_fixture::{
+use super::fixture::{
     NO_CONTENT, Received, Receiver, answer_all, failure, options, read_head, read_request, response,
 };
+use super::{Client, EndpointOptions, Failure, FailureKind};
 
 /// An authority of its own, with its certificate in a file.
 struct Authority {

@@ -1,0 +1,6 @@
+#![no_main]
+
+#[path = "../src/shared.rs"]
+mod shared;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| shared::targets::negotiate(data));
