@@ -6,11 +6,7 @@
 //! # When a lane is due
 //! Judged per separation key: its free lanes together hold a full batch, or the oldest element in them has
 //! waited for the deadline. A full lane is due by itself, and in a drain every lane is.
-//!
-//! # What a cut takes
-//! It begins at the lane with the oldest element and takes series by series, each with all it has, oldest
-//! first. What room is left is filled from few further lanes: those that fit whole, the fullest first, so
-//! that a request touches few lanes and leaves the others to further permits.
+//! What a batch then takes from them: [`super::cut`].
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -18,10 +14,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::grouping::{Grouping, LANES, Separation};
-use super::nodes::{Element, NONE, Node, Nodes};
+use super::nodes::{NONE, Node, Nodes};
 use super::table::{SeriesRef, SeriesTable};
 use crate::log::Seq;
-use crate::model::content::{Content, Entry};
 
 /// Number of a separation key.
 pub type KeyRef = u32;
@@ -74,81 +69,65 @@ impl LaneLimits {
 
 /// A series with something in its lane.
 #[derive(Clone, Copy)]
-struct Waiting {
-    series: SeriesRef,
+pub(super) struct Waiting {
+    pub(super) series: SeriesRef,
     /// Record of its oldest element.
-    seq: Seq,
+    pub(super) seq: Seq,
     /// When that record arrived.
-    arrived: Instant,
+    pub(super) arrived: Instant,
 }
 
 /// One lane.
-struct Lane {
-    key: KeyRef,
-    number: u8,
-    line: VecDeque<Waiting>,
-    queued: u32,
+pub(super) struct Lane {
+    pub(super) key: KeyRef,
+    pub(super) number: u8,
+    pub(super) line: VecDeque<Waiting>,
+    pub(super) queued: u32,
     /// Batches that hold it: one, or several after a rewind has moved series together.
-    locks: u32,
+    pub(super) locks: u32,
     /// First record with an element that the reader left for later.
-    parked: Option<Seq>,
+    pub(super) parked: Option<Seq>,
     /// What its key counts it as, while it is free and holds something.
-    standing: Option<Standing>,
+    pub(super) standing: Option<Standing>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-struct Standing {
-    seq: Seq,
-    queued: u32,
-    full: bool,
+pub(super) struct Standing {
+    pub(super) seq: Seq,
+    pub(super) queued: u32,
+    pub(super) full: bool,
 }
 
-struct Key {
-    separation: Separation,
-    lanes: Box<[LaneRef; LANES]>,
-    live: u32,
-    series: u32,
-    free: BTreeSet<(Seq, LaneRef)>,
-    free_queued: u64,
-    free_full: u32,
+pub(super) struct Key {
+    pub(super) separation: Separation,
+    pub(super) lanes: Box<[LaneRef; LANES]>,
+    pub(super) live: u32,
+    pub(super) series: u32,
+    pub(super) free: BTreeSet<(Seq, LaneRef)>,
+    pub(super) free_queued: u64,
+    pub(super) free_full: u32,
     /// Under what it stands in the queue's two lists: its oldest record, and whether it is due by size.
-    standing: Option<(Seq, bool)>,
-}
-
-/// A cut: what a batch is made of.
-pub struct Cut {
-    /// Separation key.
-    pub key: KeyRef,
-    /// Lanes that are now locked.
-    pub lanes: Vec<LaneRef>,
-    /// Series, and how many elements of each.
-    pub series: Vec<(SeriesRef, u32)>,
-    /// The content, in the order for the encoder.
-    pub content: Content,
-    /// Slot and ordinal of each element, in no order.
-    pub origins: Vec<(u32, u32)>,
-    /// When the oldest element arrived.
-    pub arrived: Instant,
+    pub(super) standing: Option<(Seq, bool)>,
 }
 
 /// All lanes of a queue.
 pub struct Lanes {
-    limits: LaneLimits,
-    grouping: Grouping,
-    keys: Vec<Option<Key>>,
-    free_keys: Vec<KeyRef>,
-    index: HashMap<Separation, KeyRef>,
-    active_keys: usize,
-    lanes: Vec<Option<Lane>>,
-    free_lanes: Vec<LaneRef>,
-    queued: u64,
+    pub(super) limits: LaneLimits,
+    pub(super) grouping: Grouping,
+    pub(super) keys: Vec<Option<Key>>,
+    pub(super) free_keys: Vec<KeyRef>,
+    pub(super) index: HashMap<Separation, KeyRef>,
+    pub(super) active_keys: usize,
+    pub(super) lanes: Vec<Option<Lane>>,
+    pub(super) free_lanes: Vec<LaneRef>,
+    pub(super) queued: u64,
     /// Keys with something in a free lane, by its age.
-    by_age: BTreeSet<(Seq, KeyRef)>,
+    pub(super) by_age: BTreeSet<(Seq, KeyRef)>,
     /// Those of them that are due by size.
-    by_size: BTreeSet<(Seq, KeyRef)>,
-    parked: BTreeSet<(Seq, LaneRef)>,
+    pub(super) by_size: BTreeSet<(Seq, KeyRef)>,
+    pub(super) parked: BTreeSet<(Seq, LaneRef)>,
     /// Lanes that pushes have touched since the last [`settle_pushes`](Self::settle_pushes).
-    touched: Vec<LaneRef>,
+    pub(super) touched: Vec<LaneRef>,
 }
 
 impl Lanes {
@@ -267,25 +246,25 @@ impl Lanes {
         }
     }
 
-    fn key(&self, key: KeyRef) -> &Key {
+    pub(super) fn key(&self, key: KeyRef) -> &Key {
         self.keys[key as usize]
             .as_ref()
             .expect("a key with a series or a lane stays")
     }
 
-    fn key_mut(&mut self, key: KeyRef) -> &mut Key {
+    pub(super) fn key_mut(&mut self, key: KeyRef) -> &mut Key {
         self.keys[key as usize]
             .as_mut()
             .expect("a key with a series or a lane stays")
     }
 
-    fn lane(&self, lane: LaneRef) -> &Lane {
+    pub(super) fn lane(&self, lane: LaneRef) -> &Lane {
         self.lanes[lane as usize]
             .as_ref()
             .expect("a lane in use stays")
     }
 
-    fn lane_mut(&mut self, lane: LaneRef) -> &mut Lane {
+    pub(super) fn lane_mut(&mut self, lane: LaneRef) -> &mut Lane {
         self.lanes[lane as usize]
             .as_mut()
             .expect("a lane in use stays")
@@ -438,7 +417,7 @@ impl Lanes {
     }
 
     /// Brings a lane's standing in its key up to date, and the key's in the queue.
-    fn restand(&mut self, lane: LaneRef) {
+    pub(super) fn restand(&mut self, lane: LaneRef) {
         let full_at = self.limits.lane;
         let held = self.lane_mut(lane);
         let front = held.line.front().filter(|_| held.locks == 0);
@@ -507,7 +486,7 @@ impl Lanes {
         }
     }
 
-    fn oldest_arrival(&self, key: KeyRef) -> Instant {
+    pub(super) fn oldest_arrival(&self, key: KeyRef) -> Instant {
         let (_, lane) = *self
             .key(key)
             .free
@@ -528,147 +507,6 @@ impl Lanes {
             .flatten()
             .filter_map(|lane| lane.line.front());
         fronts.map(|front| front.arrived).min()
-    }
-
-    /// Cuts a batch from the free lanes of a key that has any, and locks the lanes it takes from.
-    pub fn cut(&mut self, key: KeyRef, table: &mut SeriesTable, nodes: &mut Nodes) -> Cut {
-        let mut pick = Pick {
-            room: self.limits.batch,
-            bytes: self.limits.batch_bytes,
-            series: Vec::new(),
-            lanes: Vec::new(),
-            arrived: self.oldest_arrival(key),
-        };
-        let (_, first) = *self
-            .key(key)
-            .free
-            .first()
-            .expect("a due key has a free lane");
-        self.pick_from(first, &mut pick, table, nodes);
-        if pick.room > 0 {
-            self.fill(key, &mut pick, table, nodes);
-        }
-        for lane in &pick.lanes {
-            self.lane_mut(*lane).locks += 1;
-        }
-        for lane in &pick.lanes {
-            self.restand(*lane);
-        }
-        self.order(&mut pick.series, table, nodes);
-        let mut cut = Cut {
-            key,
-            lanes: pick.lanes,
-            content: Content::default(),
-            origins: Vec::with_capacity(self.limits.batch as usize),
-            arrived: pick.arrived,
-            series: pick
-                .series
-                .iter()
-                .map(|picked| (picked.series, picked.count))
-                .collect(),
-        };
-        for (series, count) in &cut.series {
-            let writer = Writer {
-                content: &mut cut.content,
-                origins: &mut cut.origins,
-            };
-            writer.take(*series, *count, table, nodes);
-            self.queued -= u64::from(*count);
-        }
-        cut
-    }
-
-    /// Fills a batch from further lanes: whole ones that fit, the fullest first; and if it is still not
-    /// half full, a part of the smallest that does not.
-    fn fill(&mut self, key: KeyRef, pick: &mut Pick, table: &SeriesTable, nodes: &Nodes) {
-        let free = self
-            .key(key)
-            .free
-            .iter()
-            .map(|(_, lane)| (self.lane(*lane).queued, *lane));
-        let mut others: Vec<_> = free
-            .filter(|(_, lane)| !pick.lanes.contains(lane))
-            .collect();
-        others.sort_unstable_by(|a, b| b.cmp(a));
-        let mut too_large = None;
-        for (queued, lane) in others {
-            if queued > pick.room {
-                too_large = Some(lane);
-                continue;
-            }
-            if !self.pick_from(lane, pick, table, nodes) {
-                return;
-            }
-        }
-        if let Some(lane) = too_large.filter(|_| pick.room > self.limits.batch / 2) {
-            self.pick_from(lane, pick, table, nodes);
-        }
-    }
-
-    /// Picks series from the front of a lane while they fit. Says whether more may follow.
-    fn pick_from(
-        &mut self,
-        lane: LaneRef,
-        pick: &mut Pick,
-        table: &SeriesTable,
-        nodes: &Nodes,
-    ) -> bool {
-        let held = self.lanes[lane as usize]
-            .as_mut()
-            .expect("a free lane is there");
-        let mut taken = 0;
-        let mut open = true;
-        while let Some(front) = held.line.front().copied() {
-            let series = table.get(front.series);
-            let (count, bytes) = pick.fitting(series.head, series.queued, nodes, &series.labels);
-            if count == 0 {
-                open = false;
-                break;
-            }
-            pick.take(
-                Picked {
-                    series: front.series,
-                    count,
-                    seq: front.seq,
-                },
-                bytes,
-            );
-            taken += count;
-            held.line.pop_front();
-            if count < series.queued {
-                // Only a series that is larger than a whole batch is split; the rest keeps its turn.
-                held.line.push_front(front);
-                open = false;
-                break;
-            }
-        }
-        if taken > 0 {
-            held.queued -= taken;
-            pick.lanes.push(lane);
-        }
-        open && pick.room > 0
-    }
-
-    /// Puts series in the order for the encoder.
-    fn order(&self, series: &mut [Picked], table: &SeriesTable, nodes: &Nodes) {
-        match self.grouping {
-            Grouping::Target => series.sort_unstable_by(|a, b| {
-                let (a, b) = (table.get(a.series), table.get(b.series));
-                a.sort.cmp(&b.sort).then_with(|| {
-                    let numbers = |s: &super::table::Series| {
-                        let pairs = s.labels.pairs().iter().rev();
-                        pairs.map(|pair| pair.number()).collect::<Vec<_>>()
-                    };
-                    numbers(a).cmp(&numbers(b))
-                })
-            }),
-            Grouping::Arrival => series.sort_by_key(|picked| {
-                (
-                    picked.seq,
-                    nodes.get(table.get(picked.series).head).ordinal(),
-                )
-            }),
-        }
     }
 
     /// Frees the lanes of a batch that has its verdict.
@@ -728,60 +566,6 @@ impl Lanes {
         }
         ordinals
     }
-
-    /// Every list against what it is made of. For tests and debug builds.
-    pub fn audit(&self, table: &SeriesTable, nodes: &Nodes) -> Result<(), String> {
-        let mut total = 0;
-        for (at, lane) in self.lanes.iter().enumerate() {
-            let Some(lane) = lane else { continue };
-            let mut queued = 0;
-            for waiting in &lane.line {
-                let series = table.get(waiting.series);
-                let (mut node, mut linked) = (series.head, 0);
-                while linked < series.queued {
-                    linked += 1;
-                    let last = node;
-                    node = nodes.get(node).next;
-                    if linked == series.queued && last != series.tail {
-                        return Err(format!("lane {at}: the tail is not the last element"));
-                    }
-                }
-                queued += series.queued;
-                if (series.key, series.lane) != (lane.key, lane.number) {
-                    return Err(format!("lane {at}: holds a series of another lane"));
-                }
-            }
-            if queued != lane.queued {
-                return Err(format!(
-                    "lane {at}: counts {} but holds {queued}",
-                    lane.queued
-                ));
-            }
-            if !lane
-                .line
-                .iter()
-                .zip(lane.line.iter().skip(1))
-                .all(|(a, b)| a.seq <= b.seq)
-            {
-                return Err(format!("lane {at}: its line is not in order of age"));
-            }
-            let free = lane.locks == 0 && queued > 0;
-            if free != lane.standing.is_some() {
-                return Err(format!(
-                    "lane {at}: free is {free}, but its key believes otherwise"
-                ));
-            }
-            total += u64::from(queued);
-        }
-        if total != self.queued || total != nodes.counts().total() {
-            let held = nodes.counts().total();
-            return Err(format!(
-                "lanes count {}, hold {total}, nodes {held}",
-                self.queued
-            ));
-        }
-        Ok(())
-    }
 }
 
 /// Unlinks a record's elements from a series and frees them.
@@ -812,130 +596,4 @@ fn unlink(
     entry.head = kept.first().copied().unwrap_or(NONE);
     entry.tail = kept.last().copied().unwrap_or(NONE);
     entry.queued = kept.len() as u32;
-}
-
-/// A series that a cut takes from.
-#[derive(Clone, Copy)]
-struct Picked {
-    series: SeriesRef,
-    count: u32,
-    /// Record of its oldest element.
-    seq: Seq,
-}
-
-/// What a cut has picked so far.
-struct Pick {
-    room: u32,
-    bytes: usize,
-    series: Vec<Picked>,
-    lanes: Vec<LaneRef>,
-    arrived: Instant,
-}
-
-impl Pick {
-    /// How many of a series' elements fit, all or none but for the first series of a batch; and the bytes.
-    fn fitting(
-        &self,
-        head: u32,
-        queued: u32,
-        nodes: &Nodes,
-        labels: &crate::model::labels::Labels,
-    ) -> (u32, usize) {
-        let mut bytes = labels.encoded_len() + 8;
-        let (mut node, mut count) = (head, 0);
-        while count < queued.min(self.room) {
-            let more = nodes.wire_bytes(nodes.get(node));
-            if bytes + more > self.bytes && (count > 0 || !self.series.is_empty()) {
-                break;
-            }
-            bytes += more;
-            count += 1;
-            node = nodes.get(node).next;
-        }
-        if count < queued && !self.series.is_empty() {
-            (0, 0)
-        } else {
-            (count, bytes)
-        }
-    }
-
-    fn take(&mut self, picked: Picked, bytes: usize) {
-        self.room -= picked.count;
-        self.series.push(picked);
-        self.bytes = self.bytes.saturating_sub(bytes);
-    }
-}
-
-/// Moves elements from their series into a batch's content.
-struct Writer<'c> {
-    content: &'c mut Content,
-    origins: &'c mut Vec<(u32, u32)>,
-}
-
-impl Writer<'_> {
-    fn take(self, series: SeriesRef, count: u32, table: &mut SeriesTable, nodes: &mut Nodes) {
-        let entry = table.get_mut(series);
-        let mut open: Option<Entry> = None;
-        for _ in 0..count {
-            let at = entry.head;
-            let node = *nodes.get(at);
-            self.origins.push((node.record, node.ordinal()));
-            entry.head = node.next;
-            let element = nodes.remove(at);
-            if open
-                .as_ref()
-                .is_none_or(|open| !joins(open, &element, self.content))
-            {
-                self.content.entries.extend(open.take());
-            }
-            let content = &mut *self.content;
-            let entry = open.get_or_insert_with(|| empty_entry(content, &entry.labels));
-            match element {
-                Element::Sample(sample) => {
-                    content.samples.push(sample);
-                    entry.samples.end += 1;
-                }
-                Element::Histogram(histogram) => {
-                    content.histograms.push(histogram);
-                    entry.histograms.end += 1;
-                }
-                Element::Exemplar(exemplar) => {
-                    content.exemplars.push(exemplar);
-                    entry.exemplars.end += 1;
-                }
-            }
-        }
-        self.content.entries.extend(open);
-        entry.queued -= count;
-        entry.in_flight += count;
-        if entry.queued == 0 {
-            (entry.head, entry.tail) = (NONE, NONE);
-        }
-    }
-}
-
-fn empty_entry(content: &Content, labels: &std::sync::Arc<crate::model::labels::Labels>) -> Entry {
-    let at = |len: usize| len as u32..len as u32;
-    Entry {
-        labels: std::sync::Arc::clone(labels),
-        samples: at(content.samples.len()),
-        histograms: at(content.histograms.len()),
-        exemplars: at(content.exemplars.len()),
-    }
-}
-
-/// Samples of a series become one entry while their timestamps rise and no histogram stands between;
-/// exemplars go with whatever entry is there.
-fn joins(open: &Entry, element: &Element, content: &Content) -> bool {
-    match element {
-        Element::Exemplar(_) => true,
-        Element::Sample(sample) => {
-            let last = content.samples_of(open).last();
-            open.histograms.is_empty() && last.is_none_or(|last| last.timestamp < sample.timestamp)
-        }
-        Element::Histogram(histogram) => {
-            let last = content.histograms_of(open).last();
-            open.samples.is_empty() && last.is_none_or(|last| last.timestamp < histogram.timestamp)
-        }
-    }
 }

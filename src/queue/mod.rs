@@ -6,10 +6,12 @@
 //! lanes, and a sender, which empties them through [`client`] and asks [`verdict`] what an answer means.
 
 mod answer;
+mod audit;
 pub mod autoscale;
 pub mod batch;
 pub mod client;
 mod connect;
+pub mod cut;
 pub mod dispatch;
 mod failure;
 pub mod gate;
@@ -26,6 +28,7 @@ pub mod protocol;
 mod reader;
 pub mod records;
 mod retry_after;
+mod rewind;
 mod secrets;
 pub mod sender;
 pub mod state;

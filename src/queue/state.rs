@@ -21,7 +21,7 @@ use super::nodes::Nodes;
 use super::records::Records;
 use super::sender::EncodedBatches;
 use super::table::SeriesTable;
-use crate::log::{Log, QueueIndex, Record, Seq, Tenant};
+use crate::log::{Log, QueueIndex, Seq, Tenant};
 use crate::model::counts::Counts;
 use crate::wire::decoded::Decoded;
 
@@ -282,6 +282,7 @@ impl QueueState {
             series: self.table.len(),
             table_bytes: self.table.heap_bytes(),
             lane_bytes: self.nodes.heap_bytes() + self.lanes.heap_bytes() + self.batch_bytes,
+            records: self.records.len(),
             run_bytes: self.records.heap_bytes(),
             gate_open: matches!(self.gate.state(), super::gate::GateState::Open),
         }
@@ -349,143 +350,6 @@ impl QueueState {
         salt
     }
 
-    /// Changes the lane rules: what is in lanes but not in flight becomes untaken, the lead goes back to
-    /// the cursor, and batches in flight lock the new lanes of their series until their verdict.
-    pub fn rewind(&mut self, rules: LaneRules) {
-        self.work.rewinds += 1;
-        self.generation += 1;
-        self.options.rules = rules;
-        let idle: Vec<_> = {
-            let Self { table, .. } = self;
-            table.iter().map(|(series, _)| series).collect()
-        };
-        self.nodes.clear();
-        self.lanes = Lanes::new(self.options.limits, self.options.rules.grouping);
-        (self.stalled, self.laggard) = (None, None);
-        self.requeue.clear();
-        for series in idle {
-            let entry = self.table.get_mut(series);
-            entry.queued = 0;
-            (entry.head, entry.tail) = (super::nodes::NONE, super::nodes::NONE);
-            if entry.in_flight == 0 {
-                self.table.remove(series);
-            }
-        }
-        self.untake_queued();
-        self.relock_flights();
-        self.lead = self.records.cursor().unwrap_or(self.entered);
-    }
-
-    /// Taken is what is settled or in flight.
-    fn untake_queued(&mut self) {
-        let slots: Vec<u32> = self.records.iter().map(|(slot, _)| slot).collect();
-        for slot in slots {
-            let tracked = self.records.get_mut(slot);
-            tracked.taken = tracked.settled.clone();
-        }
-        for flight in self.flights.values() {
-            for run in &flight.batch.runs {
-                self.records
-                    .get_mut(run.record)
-                    .taken
-                    .insert(run.from, run.to);
-            }
-        }
-    }
-
-    fn relock_flights(&mut self) {
-        let rules = &self.options.rules;
-        let mut placed: HashMap<_, (u32, u8)> = HashMap::new();
-        for flight in self.flights.values_mut() {
-            let mut lanes = BTreeSet::new();
-            for (series, _) in &flight.batch.series {
-                let (key, number) = *placed.entry(*series).or_insert_with(|| {
-                    let labels = Arc::clone(&self.table.get(*series).labels);
-                    let separation = rules.separation(&flight.batch.tenant, &labels);
-                    let key = self.lanes.key_for_series(separation);
-                    let number = rules.lane(&labels);
-                    let entry = self.table.get_mut(*series);
-                    (entry.key, entry.lane) = (key, number);
-                    (key, number)
-                });
-                lanes.insert(self.lanes.open(key, number));
-            }
-            lanes.iter().for_each(|lane| self.lanes.lock(*lane));
-            flight.lanes = lanes.into_iter().collect();
-        }
-    }
-
-    /// Takes a record's elements that are not in a batch back out: its sender is told to come again.
-    pub fn withdraw(&mut self, seq: Seq) {
-        let Some(slot) = self.records.slot(seq) else {
-            if seq >= self.entered {
-                self.absent.insert(seq, Absent::Withheld);
-            }
-            return;
-        };
-        if self
-            .stalled
-            .as_ref()
-            .is_some_and(|stalled| stalled.slot == slot)
-        {
-            self.stalled = None;
-            self.lead = self.lead.max(seq.next());
-        }
-        let records = &self.records;
-        let seq_of = |slot: u32| {
-            let record: &Record = &records.get(slot).record;
-            (record.seq, record.arrived)
-        };
-        let ordinals = self
-            .lanes
-            .withdraw(slot, seq_of, &mut self.table, &mut self.nodes);
-        let tracked = self.records.get_mut(slot);
-        ordinals
-            .iter()
-            .for_each(|ordinal| tracked.taken.remove(*ordinal, ordinal + 1));
-        tracked.withheld = true;
-    }
-
-    /// The slot of a record that is not settled whole.
-    pub(super) fn slot_of(&self, seq: Seq) -> Option<u32> {
-        self.records.slot(seq)
-    }
-
-    pub(super) fn is_withheld(&self, slot: u32) -> bool {
-        self.records.get(slot).withheld
-    }
-
-    /// The lead goes on past a record that was withdrawn while it was being decoded.
-    pub(super) fn pass_by(&mut self, seq: Seq) {
-        self.lead = self.lead.max(seq.next());
-    }
-
-    /// The sender of a withdrawn record is back: what is unsettled of it is queued again.
-    pub fn take_over(&mut self, seq: Seq) {
-        self.absent.remove(&seq);
-        let Some(slot) = self.records.slot(seq) else {
-            return;
-        };
-        let tracked = self.records.get_mut(slot);
-        if std::mem::take(&mut tracked.withheld) && seq < self.lead {
-            self.requeue.push_back(seq);
-        }
-    }
-
-    /// The sender of a withdrawn record did not come back in time.
-    pub fn expire(&mut self, seq: Seq, log: &dyn Log) {
-        match self.records.slot(seq) {
-            Some(slot) if self.records.get(slot).withheld => {
-                self.drop_untaken(slot, DropReason::Withdrawn, log);
-            }
-            Some(_) => {}
-            None if self.absent.contains_key(&seq) => {
-                self.absent.insert(seq, Absent::Expired);
-            }
-            None => {}
-        }
-    }
-
     /// Settles what is not taken of a record as dropped.
     pub(super) fn drop_untaken(&mut self, slot: u32, reason: DropReason, log: &dyn Log) {
         let tracked = self.records.get_mut(slot);
@@ -509,43 +373,6 @@ impl QueueState {
         if let Some(ack) = gone.record.ack.as_ref().filter(|_| self.options.required) {
             ack.settle(gone.refused, gone.message.as_deref());
         }
-    }
-
-    /// Everything against what it is made of. For tests and debug builds.
-    pub fn audit(&self) -> Result<(), String> {
-        self.lanes.audit(&self.table, &self.nodes)?;
-        self.journal.audit(
-            self.flights.values().map(|flight| &*flight.batch),
-            &self.records,
-        )?;
-        let mut held: HashMap<u32, crate::model::runs::RunSet> = HashMap::new();
-        for (_, series) in self.table.iter() {
-            let (mut at, mut left) = (series.head, series.queued);
-            while left > 0 {
-                let node = self.nodes.get(at);
-                held.entry(node.record)
-                    .or_default()
-                    .insert(node.ordinal(), node.ordinal() + 1);
-                (at, left) = (node.next, left - 1);
-            }
-        }
-        for run in self.flights.values().flat_map(|flight| &flight.batch.runs) {
-            held.entry(run.record).or_default().insert(run.from, run.to);
-        }
-        for (slot, tracked) in self.records.iter() {
-            let mut taken = held.remove(&slot).unwrap_or_default();
-            tracked
-                .settled
-                .iter()
-                .for_each(|(from, to)| taken.insert(from, to));
-            if taken != tracked.taken {
-                let seq = tracked.record.seq.0;
-                return Err(format!(
-                    "record {seq}: taken is not queued, in flight or settled"
-                ));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -572,6 +399,8 @@ pub struct Gauges {
     pub table_bytes: usize,
     /// Bytes of lanes and batches.
     pub lane_bytes: usize,
+    /// Records with anything unsettled.
+    pub records: usize,
     /// Bytes of run sets.
     pub run_bytes: usize,
     /// The endpoint's gate is open.
