@@ -105,6 +105,7 @@ impl QueueState {
             .iter()
             .for_each(|ordinal| tracked.taken.remove(*ordinal, ordinal + 1));
         tracked.withheld = true;
+        self.requeue.retain(|waiting| *waiting != seq);
     }
 
     /// The slot of a record that is not settled whole.
