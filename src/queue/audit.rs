@@ -9,6 +9,10 @@ use super::table::{SeriesRef, SeriesTable};
 use crate::model::runs::RunSet;
 
 /// An error unless both are equal.
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "callers compare what they have just counted"
+)]
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, kept: T, counted: T) -> Result<(), String> {
     if kept == counted {
         return Ok(());

@@ -345,7 +345,7 @@ impl QueueState {
         let (table, lanes) = (&mut self.table, &mut self.lanes);
         let keys = lanes.key_bytes();
         table.shrink(memory.table.saturating_sub(keys), |key| {
-            lanes.series_gone(key)
+            lanes.series_gone(key);
         });
         let share = |share: usize, held: usize, used: usize| held > share && used > share / 2;
         let keys = lanes.key_bytes();

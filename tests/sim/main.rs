@@ -2,6 +2,18 @@
 //!
 //! `SLUICEGATE_SIM_SEEDS=n` runs n seeds instead of 64, `SLUICEGATE_SIM_SEED=n` replays one.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a simulation cannot go on without ends it"
+)]
+#![allow(
+    clippy::similar_names,
+    clippy::type_complexity,
+    clippy::match_bool,
+    clippy::option_option,
+    reason = "test code"
+)]
+
 mod data;
 mod oracle;
 mod queue;

@@ -338,11 +338,11 @@ impl World {
                 .retain(|other| other.seq != seq || other.waiting.is_some());
             let admitted = self.admitted.lock().unwrap();
             let mut required = self.queues.iter().filter(|queue| queue.options.required);
-            return match required
-                .all(|queue| queue.oracle.has_settled(seq, &admitted, queue.sends()))
+            return if required.all(|queue| queue.oracle.has_settled(seq, &admitted, queue.sends()))
             {
-                true => Ok(()),
-                false => Err(format!("record {} was acknowledged too early", seq.0)),
+                Ok(())
+            } else {
+                Err(format!("record {} was acknowledged too early", seq.0))
             };
         }
         self.seen.withdrawn += 1;
