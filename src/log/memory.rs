@@ -208,6 +208,11 @@ impl MemoryLog {
 }
 
 impl Inner {
+    /// A record at or after this one is there.
+    fn holds_from(&self, seq: Seq) -> bool {
+        self.records.range(seq..).next().is_some()
+    }
+
     /// Reserves, or says how many bytes are missing.
     fn try_reserve(&mut self, bytes: u64, tenant: &Tenant) -> Result<(), u64> {
         if self.bytes + self.reserved + bytes > self.limit {
@@ -346,6 +351,12 @@ impl Log for MemoryLog {
         Some(Fetched { record, decoded })
     }
 
+    fn end_behind(&self, seq: Seq) -> Option<(Seq, Counts)> {
+        let inner = self.lock();
+        let behind = inner.next > seq && !inner.holds_from(seq);
+        behind.then_some((inner.next, inner.totals))
+    }
+
     fn arrival(&self, seq: Seq) -> Option<Instant> {
         self.lock()
             .records
@@ -380,7 +391,7 @@ impl Log for MemoryLog {
                 let appended = self.appended.notified();
                 tokio::pin!(appended);
                 appended.as_mut().enable();
-                if self.lock().next > seq {
+                if self.lock().holds_from(seq) {
                     return;
                 }
                 appended.await;

@@ -6,11 +6,7 @@
 //! # When a lane is due
 //! Judged per separation key: its free lanes together hold a full batch, or the oldest element in them has
 //! waited for the deadline. A full lane is due by itself, and in a drain every lane is.
-//!
-//! # What a cut takes
-//! It begins at the lane with the oldest element and takes series by series, each with all it has, oldest
-//! first. What room is left is filled from few further lanes: those that fit whole, the fullest first, so
-//! that a request touches few lanes and leaves the others to further permits.
+//! What a batch then takes from them: [`super::cut`].
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -18,10 +14,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::grouping::{Grouping, LANES, Separation};
-use super::nodes::{Element, NONE, Node, Nodes};
+use super::nodes::{NONE, Node, Nodes};
 use super::table::{SeriesRef, SeriesTable};
 use crate::log::Seq;
-use crate::model::content::{Content, Entry};
 
 /// Number of a separation key.
 pub type KeyRef = u32;
@@ -30,6 +25,9 @@ pub type LaneRef = u32;
 
 /// Separation keys with anything in a lane; beyond it the reader waits.
 pub const KEYS_MAX: usize = 1000;
+
+/// What the values of a separation take, about.
+const KEY_TEXT: usize = 100;
 
 /// How much lanes hold and batches take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,85 +81,70 @@ impl LaneLimits {
 
 /// A series with something in its lane.
 #[derive(Clone, Copy)]
-struct Waiting {
-    series: SeriesRef,
+pub(super) struct Waiting {
+    pub(super) series: SeriesRef,
     /// Record of its oldest element.
-    seq: Seq,
+    pub(super) seq: Seq,
     /// When that record arrived.
-    arrived: Instant,
+    pub(super) arrived: Instant,
 }
 
 /// One lane.
-struct Lane {
-    key: KeyRef,
-    number: u8,
-    line: VecDeque<Waiting>,
-    queued: u32,
+pub(super) struct Lane {
+    pub(super) key: KeyRef,
+    pub(super) number: u8,
+    pub(super) line: VecDeque<Waiting>,
+    pub(super) queued: u32,
     /// Batches that hold it: one, or several after a rewind has moved series together.
-    locks: u32,
+    pub(super) locks: u32,
     /// First record with an element that the reader left for later.
-    parked: Option<Seq>,
+    pub(super) parked: Option<Seq>,
     /// What its key counts it as, while it is free and holds something.
-    standing: Option<Standing>,
+    pub(super) standing: Option<Standing>,
     /// What it adds to the elements in locked lanes.
-    locked: u32,
+    pub(super) locked: u32,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-struct Standing {
-    seq: Seq,
-    queued: u32,
-    full: bool,
+pub(super) struct Standing {
+    pub(super) seq: Seq,
+    pub(super) queued: u32,
+    pub(super) full: bool,
 }
 
-struct Key {
-    separation: Separation,
-    lanes: Box<[LaneRef; LANES]>,
-    live: u32,
-    series: u32,
-    free: BTreeSet<(Seq, LaneRef)>,
-    free_queued: u64,
-    free_full: u32,
+pub(super) struct Key {
+    pub(super) separation: Separation,
+    /// By number; only while any is in use.
+    pub(super) lanes: Option<Box<[LaneRef; LANES]>>,
+    pub(super) live: u32,
+    pub(super) series: u32,
+    pub(super) free: BTreeSet<(Seq, LaneRef)>,
+    pub(super) free_queued: u64,
+    pub(super) free_full: u32,
     /// Under what it stands in the queue's two lists: its oldest record, and whether it is due by size.
-    standing: Option<(Seq, bool)>,
-}
-
-/// A cut: what a batch is made of.
-pub struct Cut {
-    /// Separation key.
-    pub key: KeyRef,
-    /// Lanes that are now locked.
-    pub lanes: Vec<LaneRef>,
-    /// Series, and how many elements of each.
-    pub series: Vec<(SeriesRef, u32)>,
-    /// The content, in the order for the encoder.
-    pub content: Content,
-    /// Slot and ordinal of each element, in no order.
-    pub origins: Vec<(u32, u32)>,
-    /// When the oldest element arrived.
-    pub arrived: Instant,
+    pub(super) standing: Option<(Seq, bool)>,
 }
 
 /// All lanes of a queue.
 pub struct Lanes {
-    limits: LaneLimits,
-    grouping: Grouping,
-    keys: Vec<Option<Key>>,
-    free_keys: Vec<KeyRef>,
-    index: HashMap<Separation, KeyRef>,
-    active_keys: usize,
-    lanes: Vec<Option<Lane>>,
-    free_lanes: Vec<LaneRef>,
-    queued: u64,
+    pub(super) limits: LaneLimits,
+    pub(super) grouping: Grouping,
+    pub(super) keys: Vec<Option<Key>>,
+    pub(super) free_keys: Vec<KeyRef>,
+    pub(super) index: HashMap<Separation, KeyRef>,
+    pub(super) active_keys: usize,
+    pub(super) lanes: Vec<Option<Lane>>,
+    pub(super) free_lanes: Vec<LaneRef>,
+    pub(super) queued: u64,
     /// Elements in locked lanes.
-    locked_queued: u64,
+    pub(super) locked_queued: u64,
     /// Keys with something in a free lane, by its age.
-    by_age: BTreeSet<(Seq, KeyRef)>,
+    pub(super) by_age: BTreeSet<(Seq, KeyRef)>,
     /// Those of them that are due by size.
-    by_size: BTreeSet<(Seq, KeyRef)>,
-    parked: BTreeSet<(Seq, LaneRef)>,
-    /// Lanes that pushes have touched since the last [`settle_pushes`](Self::settle_pushes).
-    touched: Vec<LaneRef>,
+    pub(super) by_size: BTreeSet<(Seq, KeyRef)>,
+    pub(super) parked: BTreeSet<(Seq, LaneRef)>,
+    /// Lanes that were opened for pushes since the last [`settle_pushes`](Self::settle_pushes).
+    pub(super) touched: Vec<LaneRef>,
 }
 
 impl Lanes {
@@ -224,11 +207,17 @@ impl Lanes {
             .count()
     }
 
-    /// Heap bytes, about.
+    /// Heap bytes of the lanes, about.
     pub fn heap_bytes(&self) -> usize {
-        let keys = self.keys.iter().flatten().count() * (size_of::<Key>() + LANES * 4);
         let lines: usize = self.lanes.iter().flatten().map(|l| l.line.capacity()).sum();
-        keys + self.lanes.capacity() * size_of::<Lane>() + lines * size_of::<Waiting>()
+        self.active_keys * LANES * size_of::<LaneRef>()
+            + self.live() * size_of::<Lane>()
+            + lines * size_of::<Waiting>()
+    }
+
+    /// Heap bytes of the keys, which stay as long as the table knows a series of theirs.
+    pub fn key_bytes(&self) -> usize {
+        self.index.len() * (size_of::<Key>() + size_of::<Separation>() + KEY_TEXT)
     }
 
     /// The key of a separation, which from now on has one more series.
@@ -239,7 +228,7 @@ impl Lanes {
         }
         let key = Key {
             separation: separation.clone(),
-            lanes: Box::new([NONE; LANES]),
+            lanes: None,
             live: 0,
             series: 1,
             free: BTreeSet::new(),
@@ -281,25 +270,25 @@ impl Lanes {
         }
     }
 
-    fn key(&self, key: KeyRef) -> &Key {
+    pub(super) fn key(&self, key: KeyRef) -> &Key {
         self.keys[key as usize]
             .as_ref()
             .expect("a key with a series or a lane stays")
     }
 
-    fn key_mut(&mut self, key: KeyRef) -> &mut Key {
+    pub(super) fn key_mut(&mut self, key: KeyRef) -> &mut Key {
         self.keys[key as usize]
             .as_mut()
             .expect("a key with a series or a lane stays")
     }
 
-    fn lane(&self, lane: LaneRef) -> &Lane {
+    pub(super) fn lane(&self, lane: LaneRef) -> &Lane {
         self.lanes[lane as usize]
             .as_ref()
             .expect("a lane in use stays")
     }
 
-    fn lane_mut(&mut self, lane: LaneRef) -> &mut Lane {
+    pub(super) fn lane_mut(&mut self, lane: LaneRef) -> &mut Lane {
         self.lanes[lane as usize]
             .as_mut()
             .expect("a lane in use stays")
@@ -312,7 +301,8 @@ impl Lanes {
 
     /// The lane with this number, made if need be.
     pub fn open(&mut self, key: KeyRef, number: u8) -> LaneRef {
-        let known = self.key(key).lanes[usize::from(number)];
+        let lanes = self.key(key).lanes.as_ref();
+        let known = lanes.map_or(NONE, |lanes| lanes[usize::from(number)]);
         if known != NONE {
             return known;
         }
@@ -334,7 +324,7 @@ impl Lanes {
             self.lanes.len() as LaneRef - 1
         };
         let held = self.key_mut(key);
-        held.lanes[usize::from(number)] = at;
+        held.lanes.get_or_insert_with(|| Box::new([NONE; LANES]))[usize::from(number)] = at;
         held.live += 1;
         if held.live == 1 {
             self.active_keys += 1;
@@ -352,9 +342,12 @@ impl Lanes {
         self.lanes[lane as usize] = None;
         self.free_lanes.push(lane);
         let held = self.key_mut(key);
-        held.lanes[usize::from(number)] = NONE;
+        if let Some(lanes) = &mut held.lanes {
+            lanes[usize::from(number)] = NONE;
+        }
         held.live -= 1;
         if held.live == 0 {
+            held.lanes = None;
             self.active_keys -= 1;
             self.drop_key_if_unused(key);
         }
@@ -439,32 +432,45 @@ impl Lanes {
         let first = entry.queued == 1;
         let held = self.lane_mut(lane);
         if first {
-            held.line.push_back(Waiting {
+            // Nearly always the end: only a record that was taken back out comes in behind younger ones.
+            let place = match held.line.back() {
+                Some(last) if last.seq > seq => held.line.partition_point(|other| other.seq <= seq),
+                _ => held.line.len(),
+            };
+            let waiting = Waiting {
                 series,
                 seq,
                 arrived,
-            });
+            };
+            held.line.insert(place, waiting);
         }
         held.queued += 1;
         self.queued += 1;
+    }
+
+    /// The lane with this number, for pushes.
+    pub fn open_to_push(&mut self, key: KeyRef, number: u8) -> LaneRef {
+        let lane = self.open(key, number);
         if self.touched.last() != Some(&lane) {
             self.touched.push(lane);
         }
+        lane
     }
 
-    /// Brings the lists up to date after pushes.
+    /// Brings the lists up to date after pushes; a lane that was opened and got nothing is closed.
     pub fn settle_pushes(&mut self) {
         let mut touched = std::mem::take(&mut self.touched);
         touched.sort_unstable();
         touched.dedup();
         for lane in touched.drain(..) {
             self.restand(lane);
+            self.close_if_unused(lane);
         }
         self.touched = touched;
     }
 
     /// Brings a lane's standing in its key up to date, and the key's in the queue.
-    fn restand(&mut self, lane: LaneRef) {
+    pub(super) fn restand(&mut self, lane: LaneRef) {
         let full_at = self.limits.lane;
         let held = self.lane_mut(lane);
         let front = held.line.front().filter(|_| held.locks == 0);
@@ -541,7 +547,7 @@ impl Lanes {
         }
     }
 
-    fn oldest_arrival(&self, key: KeyRef) -> Instant {
+    pub(super) fn oldest_arrival(&self, key: KeyRef) -> Instant {
         let (_, lane) = *self
             .key(key)
             .free
@@ -562,147 +568,6 @@ impl Lanes {
             .flatten()
             .filter_map(|lane| lane.line.front());
         fronts.map(|front| front.arrived).min()
-    }
-
-    /// Cuts a batch from the free lanes of a key that has any, and locks the lanes it takes from.
-    pub fn cut(&mut self, key: KeyRef, table: &mut SeriesTable, nodes: &mut Nodes) -> Cut {
-        let mut pick = Pick {
-            room: self.limits.batch,
-            bytes: self.limits.batch_bytes,
-            series: Vec::new(),
-            lanes: Vec::new(),
-            arrived: self.oldest_arrival(key),
-        };
-        let (_, first) = *self
-            .key(key)
-            .free
-            .first()
-            .expect("a due key has a free lane");
-        self.pick_from(first, &mut pick, table, nodes);
-        if pick.room > 0 {
-            self.fill(key, &mut pick, table, nodes);
-        }
-        for lane in &pick.lanes {
-            self.lane_mut(*lane).locks += 1;
-        }
-        for lane in &pick.lanes {
-            self.restand(*lane);
-        }
-        self.order(&mut pick.series, table, nodes);
-        let mut cut = Cut {
-            key,
-            lanes: pick.lanes,
-            content: Content::default(),
-            origins: Vec::with_capacity(self.limits.batch as usize),
-            arrived: pick.arrived,
-            series: pick
-                .series
-                .iter()
-                .map(|picked| (picked.series, picked.count))
-                .collect(),
-        };
-        for (series, count) in &cut.series {
-            let writer = Writer {
-                content: &mut cut.content,
-                origins: &mut cut.origins,
-            };
-            writer.take(*series, *count, table, nodes);
-            self.queued -= u64::from(*count);
-        }
-        cut
-    }
-
-    /// Fills a batch from further lanes: whole ones that fit, the fullest first; and if it is still not
-    /// half full, a part of the smallest that does not.
-    fn fill(&mut self, key: KeyRef, pick: &mut Pick, table: &SeriesTable, nodes: &Nodes) {
-        let free = self
-            .key(key)
-            .free
-            .iter()
-            .map(|(_, lane)| (self.lane(*lane).queued, *lane));
-        let mut others: Vec<_> = free
-            .filter(|(_, lane)| !pick.lanes.contains(lane))
-            .collect();
-        others.sort_unstable_by(|a, b| b.cmp(a));
-        let mut too_large = None;
-        for (queued, lane) in others {
-            if queued > pick.room {
-                too_large = Some(lane);
-                continue;
-            }
-            if !self.pick_from(lane, pick, table, nodes) {
-                return;
-            }
-        }
-        if let Some(lane) = too_large.filter(|_| pick.room > self.limits.batch / 2) {
-            self.pick_from(lane, pick, table, nodes);
-        }
-    }
-
-    /// Picks series from the front of a lane while they fit. Says whether more may follow.
-    fn pick_from(
-        &mut self,
-        lane: LaneRef,
-        pick: &mut Pick,
-        table: &SeriesTable,
-        nodes: &Nodes,
-    ) -> bool {
-        let held = self.lanes[lane as usize]
-            .as_mut()
-            .expect("a free lane is there");
-        let mut taken = 0;
-        let mut open = true;
-        while let Some(front) = held.line.front().copied() {
-            let series = table.get(front.series);
-            let (count, bytes) = pick.fitting(series.head, series.queued, nodes, &series.labels);
-            if count == 0 {
-                open = false;
-                break;
-            }
-            pick.take(
-                Picked {
-                    series: front.series,
-                    count,
-                    seq: front.seq,
-                },
-                bytes,
-            );
-            taken += count;
-            held.line.pop_front();
-            if count < series.queued {
-                // Only a series that is larger than a whole batch is split; the rest keeps its turn.
-                held.line.push_front(front);
-                open = false;
-                break;
-            }
-        }
-        if taken > 0 {
-            held.queued -= taken;
-            pick.lanes.push(lane);
-        }
-        open && pick.room > 0
-    }
-
-    /// Puts series in the order for the encoder.
-    fn order(&self, series: &mut [Picked], table: &SeriesTable, nodes: &Nodes) {
-        match self.grouping {
-            Grouping::Target => series.sort_unstable_by(|a, b| {
-                let (a, b) = (table.get(a.series), table.get(b.series));
-                a.sort.cmp(&b.sort).then_with(|| {
-                    let numbers = |s: &super::table::Series| {
-                        let pairs = s.labels.pairs().iter().rev();
-                        pairs.map(|pair| pair.number()).collect::<Vec<_>>()
-                    };
-                    numbers(a).cmp(&numbers(b))
-                })
-            }),
-            Grouping::Arrival => series.sort_by_key(|picked| {
-                (
-                    picked.seq,
-                    nodes.get(table.get(picked.series).head).ordinal(),
-                )
-            }),
-        }
     }
 
     /// Frees the lanes of a batch that has its verdict.
@@ -742,9 +607,9 @@ impl Lanes {
             };
             let before = ordinals.len();
             held.line.retain_mut(|waiting| {
-                unlink(record, waiting.series, &mut ordinals, table, nodes);
+                let some = unlink(record, waiting.series, &mut ordinals, table, nodes);
                 let series = table.get(waiting.series);
-                if series.queued > 0 {
+                if some && series.queued > 0 {
                     (waiting.seq, waiting.arrived) = seq_of(nodes.get(series.head).record);
                 }
                 series.queued > 0
@@ -762,78 +627,16 @@ impl Lanes {
         }
         ordinals
     }
-
-    /// Every list against what it is made of. For tests and debug builds.
-    pub fn audit(&self, table: &SeriesTable, nodes: &Nodes) -> Result<(), String> {
-        let mut total = 0;
-        for (at, lane) in self.lanes.iter().enumerate() {
-            let Some(lane) = lane else { continue };
-            let mut queued = 0;
-            for waiting in &lane.line {
-                let series = table.get(waiting.series);
-                let (mut node, mut linked) = (series.head, 0);
-                while linked < series.queued {
-                    linked += 1;
-                    let last = node;
-                    node = nodes.get(node).next;
-                    if linked == series.queued && last != series.tail {
-                        return Err(format!("lane {at}: the tail is not the last element"));
-                    }
-                }
-                queued += series.queued;
-                if (series.key, series.lane) != (lane.key, lane.number) {
-                    return Err(format!("lane {at}: holds a series of another lane"));
-                }
-            }
-            if queued != lane.queued {
-                return Err(format!(
-                    "lane {at}: counts {} but holds {queued}",
-                    lane.queued
-                ));
-            }
-            if !lane
-                .line
-                .iter()
-                .zip(lane.line.iter().skip(1))
-                .all(|(a, b)| a.seq <= b.seq)
-            {
-                return Err(format!("lane {at}: its line is not in order of age"));
-            }
-            let free = lane.locks == 0 && queued > 0;
-            if free != lane.standing.is_some() {
-                return Err(format!(
-                    "lane {at}: free is {free}, but its key believes otherwise"
-                ));
-            }
-            total += u64::from(queued);
-        }
-        let locked = self.lanes.iter().flatten().filter(|lane| lane.locks > 0);
-        let locked: u64 = locked.map(|lane| u64::from(lane.queued)).sum();
-        if locked != self.locked_queued {
-            return Err(format!(
-                "locked lanes hold {locked}, counted {}",
-                self.locked_queued
-            ));
-        }
-        if total != self.queued || total != nodes.counts().total() {
-            let held = nodes.counts().total();
-            return Err(format!(
-                "lanes count {}, hold {total}, nodes {held}",
-                self.queued
-            ));
-        }
-        Ok(())
-    }
 }
 
-/// Unlinks a record's elements from a series and frees them.
+/// Unlinks a record's elements from a series and frees them. Says whether there were any.
 fn unlink(
     record: u32,
     series: SeriesRef,
     ordinals: &mut Vec<u32>,
     table: &mut SeriesTable,
     nodes: &mut Nodes,
-) {
+) -> bool {
     let entry = table.get_mut(series);
     let (mut node, mut left, mut kept) = (entry.head, entry.queued, Vec::new());
     while left > 0 {
@@ -853,131 +656,7 @@ fn unlink(
         .for_each(|pair| nodes.link(pair[0], pair[1]));
     entry.head = kept.first().copied().unwrap_or(NONE);
     entry.tail = kept.last().copied().unwrap_or(NONE);
+    let some = entry.queued > kept.len() as u32;
     entry.queued = kept.len() as u32;
-}
-
-/// A series that a cut takes from.
-#[derive(Clone, Copy)]
-struct Picked {
-    series: SeriesRef,
-    count: u32,
-    /// Record of its oldest element.
-    seq: Seq,
-}
-
-/// What a cut has picked so far.
-struct Pick {
-    room: u32,
-    bytes: usize,
-    series: Vec<Picked>,
-    lanes: Vec<LaneRef>,
-    arrived: Instant,
-}
-
-impl Pick {
-    /// How many of a series' elements fit, all or none but for the first series of a batch; and the bytes.
-    fn fitting(
-        &self,
-        head: u32,
-        queued: u32,
-        nodes: &Nodes,
-        labels: &crate::model::labels::Labels,
-    ) -> (u32, usize) {
-        let mut bytes = labels.encoded_len() + 8;
-        let (mut node, mut count) = (head, 0);
-        while count < queued.min(self.room) {
-            let more = nodes.wire_bytes(nodes.get(node));
-            if bytes + more > self.bytes && (count > 0 || !self.series.is_empty()) {
-                break;
-            }
-            bytes += more;
-            count += 1;
-            node = nodes.get(node).next;
-        }
-        if count < queued && !self.series.is_empty() {
-            (0, 0)
-        } else {
-            (count, bytes)
-        }
-    }
-
-    fn take(&mut self, picked: Picked, bytes: usize) {
-        self.room -= picked.count;
-        self.series.push(picked);
-        self.bytes = self.bytes.saturating_sub(bytes);
-    }
-}
-
-/// Moves elements from their series into a batch's content.
-struct Writer<'c> {
-    content: &'c mut Content,
-    origins: &'c mut Vec<(u32, u32)>,
-}
-
-impl Writer<'_> {
-    fn take(self, series: SeriesRef, count: u32, table: &mut SeriesTable, nodes: &mut Nodes) {
-        let entry = table.get_mut(series);
-        let mut open: Option<Entry> = None;
-        for _ in 0..count {
-            let at = entry.head;
-            let node = *nodes.get(at);
-            self.origins.push((node.record, node.ordinal()));
-            entry.head = node.next;
-            let element = nodes.remove(at);
-            if open
-                .as_ref()
-                .is_none_or(|open| !joins(open, &element, self.content))
-            {
-                self.content.entries.extend(open.take());
-            }
-            let content = &mut *self.content;
-            let entry = open.get_or_insert_with(|| empty_entry(content, &entry.labels));
-            match element {
-                Element::Sample(sample) => {
-                    content.samples.push(sample);
-                    entry.samples.end += 1;
-                }
-                Element::Histogram(histogram) => {
-                    content.histograms.push(histogram);
-                    entry.histograms.end += 1;
-                }
-                Element::Exemplar(exemplar) => {
-                    content.exemplars.push(exemplar);
-                    entry.exemplars.end += 1;
-                }
-            }
-        }
-        self.content.entries.extend(open);
-        entry.queued -= count;
-        entry.in_flight += count;
-        if entry.queued == 0 {
-            (entry.head, entry.tail) = (NONE, NONE);
-        }
-    }
-}
-
-fn empty_entry(content: &Content, labels: &std::sync::Arc<crate::model::labels::Labels>) -> Entry {
-    let at = |len: usize| len as u32..len as u32;
-    Entry {
-        labels: std::sync::Arc::clone(labels),
-        samples: at(content.samples.len()),
-        histograms: at(content.histograms.len()),
-        exemplars: at(content.exemplars.len()),
-    }
-}
-
-/// Samples of a series become one entry while their timestamps rise and no histogram stands between;
-/// exemplars go with whatever entry is there.
-fn joins(open: &Entry, element: &Element, content: &Content) -> bool {
-    match element {
-        Element::Exemplar(_) => true,
-        Element::Sample(sample) => {
-            let last = content.samples_of(open).last();
-            open.histograms.is_empty() && last.is_none_or(|last| last.timestamp < sample.timestamp)
-        }
-        Element::Histogram(histogram) => {
-            let last = content.histograms_of(open).last();
-            open.samples.is_empty() && last.is_none_or(|last| last.timestamp < histogram.timestamp)
-        }
-    }
+    some
 }

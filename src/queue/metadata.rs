@@ -3,7 +3,7 @@
 //! 2.0 attaches it to each series; 1.0 sends it on change and once in an interval. The cache is bounded:
 //! beyond its share of memory new families are not learned, and that is counted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::log::Tenant;
@@ -12,7 +12,7 @@ use crate::wire::encode::MetadataSource;
 
 /// Suffixes that a histogram's or summary's series add to the name of their family.
 const SUFFIXES: [&str; 5] = ["_bucket", "_count", "_sum", "_total", "_created"];
-/// What an entry costs beside its text.
+/// What an entry costs beside its text; a tenant costs as much.
 const ENTRY_OVERHEAD: usize = 160;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,8 @@ pub struct FamilyMetadata {
 #[derive(Default)]
 struct Families {
     known: Arc<BTreeMap<Box<str>, Known>>,
-    changed: Vec<Box<str>>,
+    /// Each once, however often it changed: nobody may ever ask.
+    changed: BTreeSet<Box<str>>,
 }
 
 /// Metadata by tenant and family.
@@ -72,6 +73,14 @@ impl MetadataCache {
         if !has_any {
             return;
         }
+        if !self.tenants.contains_key(tenant) {
+            if self.bytes + ENTRY_OVERHEAD > self.limit {
+                let (received, refused) = (&mut self.received, &mut self.refused);
+                decoded.each_metadata(|_| (*received, *refused) = (*received + 1, *refused + 1));
+                return;
+            }
+            self.bytes += ENTRY_OVERHEAD;
+        }
         let families = self.tenants.entry(Arc::clone(tenant)).or_default();
         let (bytes, limit) = (&mut self.bytes, self.limit);
         let (received, refused) = (&mut self.received, &mut self.refused);
@@ -101,7 +110,7 @@ impl MetadataCache {
             }
             *bytes = *bytes - old + new;
             Arc::make_mut(&mut families.known).insert(family.into(), known);
-            families.changed.push(family.into());
+            families.changed.insert(family.into());
         });
     }
 

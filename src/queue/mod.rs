@@ -5,9 +5,11 @@
 //! functions over [`state`]. Around them stand the effects: [`handle`] starts a reader, which fills the
 //! lanes, and a sender, which empties them through [`client`] and asks [`verdict`] what an answer means.
 
+mod audit;
 pub mod autoscale;
 pub mod batch;
 pub mod client;
+pub mod cut;
 pub mod dispatch;
 pub mod gate;
 pub mod grouping;
@@ -21,6 +23,7 @@ pub mod protocol;
 mod reader;
 pub mod receiver;
 pub mod records;
+mod rewind;
 pub mod sender;
 pub mod state;
 pub mod table;

@@ -3,12 +3,12 @@
 //! Plain values: no clock, no I/O. [`super::reader`] fills the lanes, [`super::sender`] empties them; both
 //! ask here what to do next and report what came of it.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::batch::{Batch, BatchId};
 use super::gate::Gate;
@@ -21,7 +21,7 @@ use super::nodes::Nodes;
 use super::records::Records;
 use super::sender::EncodedBatches;
 use super::table::SeriesTable;
-use crate::log::{Log, QueueIndex, Record, Seq, Tenant};
+use crate::log::{Log, QueueIndex, Seq, Tenant};
 use crate::model::counts::Counts;
 use crate::wire::decoded::Decoded;
 
@@ -78,6 +78,8 @@ pub(super) struct Flight {
     pub(super) attempts: u32,
     /// An attempt without an answer may have stored it.
     pub(super) maybe_stored: bool,
+    /// What it takes of the memory.
+    pub(super) bytes: usize,
 }
 
 /// Where a batch is.
@@ -92,7 +94,7 @@ pub(super) enum Status {
 /// One pass over records that were left for parked lanes.
 pub(super) struct Laggard {
     pub(super) at: Seq,
-    pub(super) lanes: HashSet<LaneRef>,
+    pub(super) lanes: BTreeSet<LaneRef>,
 }
 
 /// The record in which the lead reader had to stop.
@@ -154,7 +156,7 @@ pub struct QueueState {
     pub(super) nodes: Nodes,
     pub(super) lanes: Lanes,
     pub(super) records: Records,
-    pub(super) flights: HashMap<BatchId, Flight>,
+    pub(super) flights: BTreeMap<BatchId, Flight>,
     pub(super) sending: usize,
     pub(super) retries: BTreeSet<(Instant, BatchId)>,
     pub(super) next_batch: u64,
@@ -174,9 +176,11 @@ pub struct QueueState {
     pub(super) laggard: Option<Laggard>,
     pub(super) laggard_turn: bool,
     pub(super) requeue: VecDeque<Seq>,
-    pub(super) absent: HashMap<Seq, Absent>,
+    pub(super) absent: BTreeMap<Seq, Absent>,
     pub(super) generation: u64,
     pub(super) metadata: MetadataCache,
+    /// Keys of the tenants' salts: nobody can aim at another's series.
+    salts: [RandomState; 2],
     tenants: HashMap<Arc<Tenant>, u128>,
     memory_check: u32,
     memory_full: bool,
@@ -193,7 +197,7 @@ impl QueueState {
             nodes: Nodes::new(),
             lanes: Lanes::new(options.limits, options.rules.grouping),
             records: Records::default(),
-            flights: HashMap::new(),
+            flights: BTreeMap::new(),
             sending: 0,
             retries: BTreeSet::new(),
             next_batch: 1,
@@ -211,9 +215,10 @@ impl QueueState {
             laggard: None,
             laggard_turn: false,
             requeue: VecDeque::new(),
-            absent: HashMap::new(),
+            absent: BTreeMap::new(),
             generation: 0,
             metadata: MetadataCache::new(options.memory.metadata),
+            salts: [RandomState::new(), RandomState::new()],
             tenants: HashMap::new(),
             memory_check: 0,
             memory_full: false,
@@ -280,8 +285,9 @@ impl QueueState {
             parked: self.lanes.parked_lanes(),
             keys: self.lanes.active_keys(),
             series: self.table.len(),
-            table_bytes: self.table.heap_bytes(),
+            table_bytes: self.table.heap_bytes() + self.lanes.key_bytes(),
             lane_bytes: self.nodes.heap_bytes() + self.lanes.heap_bytes() + self.batch_bytes,
+            records: self.records.len(),
             run_bytes: self.records.heap_bytes(),
             gate_open: matches!(self.gate.state(), super::gate::GateState::Open),
         }
@@ -314,21 +320,49 @@ impl QueueState {
             self.memory_full = false;
             return true;
         }
-        // What is asked for each record is cheap; what is summed over many things is asked now and then.
-        self.memory_check += 1;
-        if self.memory_full || self.memory_check.is_multiple_of(32) {
-            let memory = self.options.memory;
-            let (table, lanes) = (&mut self.table, &mut self.lanes);
-            table.shrink(memory.table, |key| lanes.series_gone(key));
-            let held = self.nodes.heap_bytes() + self.lanes.heap_bytes() + self.batch_bytes;
-            // A slab keeps its size when it empties: what counts is whether it would have to grow.
-            let nodes_full =
-                held > memory.lanes && self.nodes.counts().total() * 32 > memory.lanes as u64 / 2;
-            self.memory_full = nodes_full
-                || self.table.heap_bytes() > memory.table + memory.table / 8
-                || self.records.heap_bytes() > memory.runs;
+        if self.memory_full {
+            self.memory_full = self.exceeds_memory();
         }
-        !self.memory_full && self.lanes.queued() < self.options.limits.queued
+        !self.is_pressed()
+    }
+
+    /// The reader waits for room: whatever can be sent is due, so that a wait for company never becomes a
+    /// wait for nothing.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.memory_full || self.lanes.queued() >= self.options.limits.queued
+    }
+
+    /// Notices that memory is short. Sums over many things, so it looks only now and then.
+    pub(super) fn look_at_memory(&mut self) {
+        self.memory_check += 1;
+        if self.memory_check.is_multiple_of(32) {
+            self.memory_full = self.exceeds_memory();
+        }
+    }
+
+    fn exceeds_memory(&mut self) -> bool {
+        let memory = self.options.memory;
+        let (table, lanes) = (&mut self.table, &mut self.lanes);
+        let keys = lanes.key_bytes();
+        table.shrink(memory.table.saturating_sub(keys), |key| {
+            lanes.series_gone(key)
+        });
+        let share = |share: usize, held: usize, used: usize| held > share && used > share / 2;
+        let keys = lanes.key_bytes();
+        let beside = lanes.heap_bytes() + self.batch_bytes;
+        share(
+            memory.lanes,
+            self.nodes.heap_bytes() + beside,
+            self.nodes.used_bytes() + beside,
+        ) || share(
+            memory.table + memory.table / 8,
+            table.heap_bytes() + keys,
+            table.used_bytes() + keys,
+        ) || share(
+            memory.runs,
+            self.records.heap_bytes(),
+            self.records.used_bytes(),
+        )
     }
 
     /// Mixed into a series' identity: the same labels of two tenants are two series.
@@ -336,154 +370,13 @@ impl QueueState {
         if let Some(salt) = self.tenants.get(tenant) {
             return *salt;
         }
-        let text = format!("{:?}", tenant.0);
-        let salt = if tenant.0.is_empty() {
-            0
-        } else {
-            xxh3_128(text.as_bytes())
-        };
+        let [high, low] = self.salts.each_ref().map(|key| key.hash_one(tenant));
+        let salt = u128::from(high) << 64 | u128::from(low);
         if self.tenants.len() > 10_000 {
             self.tenants.clear();
         }
         self.tenants.insert(Arc::clone(tenant), salt);
         salt
-    }
-
-    /// Changes the lane rules: what is in lanes but not in flight becomes untaken, the lead goes back to
-    /// the cursor, and batches in flight lock the new lanes of their series until their verdict.
-    pub fn rewind(&mut self, rules: LaneRules) {
-        self.work.rewinds += 1;
-        self.generation += 1;
-        self.options.rules = rules;
-        let idle: Vec<_> = {
-            let Self { table, .. } = self;
-            table.iter().map(|(series, _)| series).collect()
-        };
-        self.nodes.clear();
-        self.lanes = Lanes::new(self.options.limits, self.options.rules.grouping);
-        (self.stalled, self.laggard) = (None, None);
-        self.requeue.clear();
-        for series in idle {
-            let entry = self.table.get_mut(series);
-            entry.queued = 0;
-            (entry.head, entry.tail) = (super::nodes::NONE, super::nodes::NONE);
-            if entry.in_flight == 0 {
-                self.table.remove(series);
-            }
-        }
-        self.untake_queued();
-        self.relock_flights();
-        self.lead = self.records.cursor().unwrap_or(self.entered);
-    }
-
-    /// Taken is what is settled or in flight.
-    fn untake_queued(&mut self) {
-        let slots: Vec<u32> = self.records.iter().map(|(slot, _)| slot).collect();
-        for slot in slots {
-            let tracked = self.records.get_mut(slot);
-            tracked.taken = tracked.settled.clone();
-        }
-        for flight in self.flights.values() {
-            for run in &flight.batch.runs {
-                self.records
-                    .get_mut(run.record)
-                    .taken
-                    .insert(run.from, run.to);
-            }
-        }
-    }
-
-    fn relock_flights(&mut self) {
-        let rules = &self.options.rules;
-        let mut placed: HashMap<_, (u32, u8)> = HashMap::new();
-        for flight in self.flights.values_mut() {
-            let mut lanes = BTreeSet::new();
-            for (series, _) in &flight.batch.series {
-                let (key, number) = *placed.entry(*series).or_insert_with(|| {
-                    let labels = Arc::clone(&self.table.get(*series).labels);
-                    let separation = rules.separation(&flight.batch.tenant, &labels);
-                    let key = self.lanes.key_for_series(separation);
-                    let number = rules.lane(&labels);
-                    let entry = self.table.get_mut(*series);
-                    (entry.key, entry.lane) = (key, number);
-                    (key, number)
-                });
-                lanes.insert(self.lanes.open(key, number));
-            }
-            lanes.iter().for_each(|lane| self.lanes.lock(*lane));
-            flight.lanes = lanes.into_iter().collect();
-        }
-    }
-
-    /// Takes a record's elements that are not in a batch back out: its sender is told to come again.
-    pub fn withdraw(&mut self, seq: Seq) {
-        let Some(slot) = self.records.slot(seq) else {
-            if seq >= self.entered {
-                self.absent.insert(seq, Absent::Withheld);
-            }
-            return;
-        };
-        if self
-            .stalled
-            .as_ref()
-            .is_some_and(|stalled| stalled.slot == slot)
-        {
-            self.stalled = None;
-            self.lead = self.lead.max(seq.next());
-        }
-        let records = &self.records;
-        let seq_of = |slot: u32| {
-            let record: &Record = &records.get(slot).record;
-            (record.seq, record.arrived)
-        };
-        let ordinals = self
-            .lanes
-            .withdraw(slot, seq_of, &mut self.table, &mut self.nodes);
-        let tracked = self.records.get_mut(slot);
-        ordinals
-            .iter()
-            .for_each(|ordinal| tracked.taken.remove(*ordinal, ordinal + 1));
-        tracked.withheld = true;
-    }
-
-    /// The slot of a record that is not settled whole.
-    pub(super) fn slot_of(&self, seq: Seq) -> Option<u32> {
-        self.records.slot(seq)
-    }
-
-    pub(super) fn is_withheld(&self, slot: u32) -> bool {
-        self.records.get(slot).withheld
-    }
-
-    /// The lead goes on past a record that was withdrawn while it was being decoded.
-    pub(super) fn pass_by(&mut self, seq: Seq) {
-        self.lead = self.lead.max(seq.next());
-    }
-
-    /// The sender of a withdrawn record is back: what is unsettled of it is queued again.
-    pub fn take_over(&mut self, seq: Seq) {
-        self.absent.remove(&seq);
-        let Some(slot) = self.records.slot(seq) else {
-            return;
-        };
-        let tracked = self.records.get_mut(slot);
-        if std::mem::take(&mut tracked.withheld) && seq < self.lead {
-            self.requeue.push_back(seq);
-        }
-    }
-
-    /// The sender of a withdrawn record did not come back in time.
-    pub fn expire(&mut self, seq: Seq, log: &dyn Log) {
-        match self.records.slot(seq) {
-            Some(slot) if self.records.get(slot).withheld => {
-                self.drop_untaken(slot, DropReason::Withdrawn, log);
-            }
-            Some(_) => {}
-            None if self.absent.contains_key(&seq) => {
-                self.absent.insert(seq, Absent::Expired);
-            }
-            None => {}
-        }
     }
 
     /// Settles what is not taken of a record as dropped.
@@ -510,43 +403,6 @@ impl QueueState {
             ack.settle(gone.refused, gone.message.as_deref());
         }
     }
-
-    /// Everything against what it is made of. For tests and debug builds.
-    pub fn audit(&self) -> Result<(), String> {
-        self.lanes.audit(&self.table, &self.nodes)?;
-        self.journal.audit(
-            self.flights.values().map(|flight| &*flight.batch),
-            &self.records,
-        )?;
-        let mut held: HashMap<u32, crate::model::runs::RunSet> = HashMap::new();
-        for (_, series) in self.table.iter() {
-            let (mut at, mut left) = (series.head, series.queued);
-            while left > 0 {
-                let node = self.nodes.get(at);
-                held.entry(node.record)
-                    .or_default()
-                    .insert(node.ordinal(), node.ordinal() + 1);
-                (at, left) = (node.next, left - 1);
-            }
-        }
-        for run in self.flights.values().flat_map(|flight| &flight.batch.runs) {
-            held.entry(run.record).or_default().insert(run.from, run.to);
-        }
-        for (slot, tracked) in self.records.iter() {
-            let mut taken = held.remove(&slot).unwrap_or_default();
-            tracked
-                .settled
-                .iter()
-                .for_each(|(from, to)| taken.insert(from, to));
-            if taken != tracked.taken {
-                let seq = tracked.record.seq.0;
-                return Err(format!(
-                    "record {seq}: taken is not queued, in flight or settled"
-                ));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Numbers for people.
@@ -572,6 +428,8 @@ pub struct Gauges {
     pub table_bytes: usize,
     /// Bytes of lanes and batches.
     pub lane_bytes: usize,
+    /// Records with anything unsettled.
+    pub records: usize,
     /// Bytes of run sets.
     pub run_bytes: usize,
     /// The endpoint's gate is open.

@@ -150,11 +150,18 @@ impl SeriesTable {
             + self.interner.heap_bytes()
     }
 
-    /// Gives back series with nothing pending until the table is within `limit` bytes, looking at each at
-    /// most twice. `gone` learns the key of each.
+    /// Those of them that are in use: places of series that have gone are used again before the table grows.
+    pub fn used_bytes(&self) -> usize {
+        self.len() * (size_of::<Option<Series>>() + 5)
+            + self.label_bytes
+            + self.interner.used_bytes()
+    }
+
+    /// Gives back series with nothing pending until the table is within `limit` bytes or uses half of that,
+    /// looking at each at most twice. `gone` learns the key of each.
     pub fn shrink(&mut self, limit: usize, mut gone: impl FnMut(u32)) {
         let mut looks = 2 * self.slots.len();
-        while self.heap_bytes() > limit && looks > 0 {
+        while self.heap_bytes() > limit && self.used_bytes() > limit / 2 && looks > 0 {
             looks -= 1;
             self.hand = (self.hand + 1) % self.slots.len();
             let Some(series) = &mut self.slots[self.hand] else {

@@ -1,0 +1,296 @@
+//! What a batch takes from its key's lanes, and in which order.
+//!
+//! A cut begins at the lane with the oldest element and takes series by series, each with all it has,
+//! oldest first. What room is left is filled from few further lanes: those that fit whole, the fullest
+//! first, so that a request touches few lanes and leaves the others to further permits.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::grouping::Grouping;
+use super::lanes::{KeyRef, LaneRef, Lanes};
+use super::nodes::{Element, NONE, Nodes};
+use super::table::{Series, SeriesRef, SeriesTable};
+use crate::log::Seq;
+use crate::model::content::{Content, Entry};
+use crate::model::labels::Labels;
+
+/// A cut: what a batch is made of.
+pub struct Cut {
+    /// Separation key.
+    pub key: KeyRef,
+    /// Lanes that are now locked.
+    pub lanes: Vec<LaneRef>,
+    /// Series, and how many elements of each.
+    pub series: Vec<(SeriesRef, u32)>,
+    /// The content, in the order for the encoder.
+    pub content: Content,
+    /// Slot and ordinal of each element, in no order.
+    pub origins: Vec<(u32, u32)>,
+    /// When the oldest element arrived.
+    pub arrived: Instant,
+}
+
+impl Lanes {
+    /// Cuts a batch from the free lanes of a key that has any, and locks the lanes it takes from.
+    pub fn cut(&mut self, key: KeyRef, table: &mut SeriesTable, nodes: &mut Nodes) -> Cut {
+        let mut pick = Pick {
+            room: self.limits.batch,
+            bytes: self.limits.batch_bytes,
+            series: Vec::new(),
+            lanes: Vec::new(),
+            arrived: self.oldest_arrival(key),
+        };
+        let (_, first) = *self
+            .key(key)
+            .free
+            .first()
+            .expect("a due key has a free lane");
+        self.pick_from(first, &mut pick, table, nodes);
+        if pick.room > 0 {
+            self.fill(key, &mut pick, table, nodes);
+        }
+        for lane in &pick.lanes {
+            self.lane_mut(*lane).locks += 1;
+        }
+        for lane in &pick.lanes {
+            self.restand(*lane);
+        }
+        self.order(&mut pick.series, table, nodes);
+        let mut cut = Cut {
+            key,
+            lanes: pick.lanes,
+            content: Content::default(),
+            origins: Vec::with_capacity(self.limits.batch as usize),
+            arrived: pick.arrived,
+            series: pick
+                .series
+                .iter()
+                .map(|picked| (picked.series, picked.count))
+                .collect(),
+        };
+        for (series, count) in &cut.series {
+            let writer = Writer {
+                content: &mut cut.content,
+                origins: &mut cut.origins,
+            };
+            writer.take(*series, *count, table, nodes);
+            self.queued -= u64::from(*count);
+        }
+        cut
+    }
+
+    /// Fills a batch from further lanes: whole ones that fit, the fullest first; and if it is still not
+    /// half full, a part of the smallest that does not.
+    fn fill(&mut self, key: KeyRef, pick: &mut Pick, table: &SeriesTable, nodes: &Nodes) {
+        let free = self
+            .key(key)
+            .free
+            .iter()
+            .map(|(_, lane)| (self.lane(*lane).queued, *lane));
+        let mut others: Vec<_> = free
+            .filter(|(_, lane)| !pick.lanes.contains(lane))
+            .collect();
+        others.sort_unstable_by(|a, b| b.cmp(a));
+        let mut too_large = None;
+        for (queued, lane) in others {
+            if queued > pick.room {
+                too_large = Some(lane);
+                continue;
+            }
+            if !self.pick_from(lane, pick, table, nodes) {
+                return;
+            }
+        }
+        if let Some(lane) = too_large.filter(|_| pick.room > self.limits.batch / 2) {
+            self.pick_from(lane, pick, table, nodes);
+        }
+    }
+
+    /// Picks series from the front of a lane while they fit. Says whether more may follow.
+    fn pick_from(
+        &mut self,
+        lane: LaneRef,
+        pick: &mut Pick,
+        table: &SeriesTable,
+        nodes: &Nodes,
+    ) -> bool {
+        let held = self.lanes[lane as usize]
+            .as_mut()
+            .expect("a free lane is there");
+        let mut taken = 0;
+        let mut open = true;
+        while let Some(front) = held.line.front().copied() {
+            let series = table.get(front.series);
+            let (count, bytes) = pick.fitting(series.head, series.queued, nodes, &series.labels);
+            if count == 0 {
+                open = false;
+                break;
+            }
+            pick.take(
+                Picked {
+                    series: front.series,
+                    count,
+                    seq: front.seq,
+                },
+                bytes,
+            );
+            taken += count;
+            held.line.pop_front();
+            if count < series.queued {
+                // Only a series that is larger than a whole batch is split; the rest keeps its turn.
+                held.line.push_front(front);
+                open = false;
+                break;
+            }
+        }
+        if taken > 0 {
+            held.queued -= taken;
+            pick.lanes.push(lane);
+        }
+        open && pick.room > 0
+    }
+
+    /// Puts series in the order for the encoder.
+    fn order(&self, series: &mut [Picked], table: &SeriesTable, nodes: &Nodes) {
+        match self.grouping {
+            Grouping::Target => series.sort_unstable_by(|a, b| {
+                let (a, b) = (table.get(a.series), table.get(b.series));
+                a.sort.cmp(&b.sort).then_with(|| {
+                    let numbers = |s: &Series| {
+                        let pairs = s.labels.pairs().iter().rev();
+                        pairs.map(|pair| pair.number()).collect::<Vec<_>>()
+                    };
+                    numbers(a).cmp(&numbers(b))
+                })
+            }),
+            Grouping::Arrival => series.sort_by_key(|picked| {
+                (
+                    picked.seq,
+                    nodes.get(table.get(picked.series).head).ordinal(),
+                )
+            }),
+        }
+    }
+}
+
+/// A series that a cut takes from.
+#[derive(Clone, Copy)]
+struct Picked {
+    series: SeriesRef,
+    count: u32,
+    /// Record of its oldest element.
+    seq: Seq,
+}
+
+/// What a cut has picked so far.
+struct Pick {
+    room: u32,
+    bytes: usize,
+    series: Vec<Picked>,
+    lanes: Vec<LaneRef>,
+    arrived: Instant,
+}
+
+impl Pick {
+    /// How many of a series' elements fit, all or none but for the first series of a batch; and the bytes.
+    fn fitting(&self, head: u32, queued: u32, nodes: &Nodes, labels: &Labels) -> (u32, usize) {
+        let mut bytes = labels.encoded_len() + 8;
+        let (mut node, mut count) = (head, 0);
+        while count < queued.min(self.room) {
+            let more = nodes.wire_bytes(nodes.get(node));
+            if bytes + more > self.bytes && (count > 0 || !self.series.is_empty()) {
+                break;
+            }
+            bytes += more;
+            count += 1;
+            node = nodes.get(node).next;
+        }
+        if count < queued && !self.series.is_empty() {
+            (0, 0)
+        } else {
+            (count, bytes)
+        }
+    }
+
+    fn take(&mut self, picked: Picked, bytes: usize) {
+        self.room -= picked.count;
+        self.series.push(picked);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+/// Moves elements from their series into a batch's content.
+struct Writer<'c> {
+    content: &'c mut Content,
+    origins: &'c mut Vec<(u32, u32)>,
+}
+
+impl Writer<'_> {
+    fn take(self, series: SeriesRef, count: u32, table: &mut SeriesTable, nodes: &mut Nodes) {
+        let entry = table.get_mut(series);
+        let mut open: Option<Entry> = None;
+        for _ in 0..count {
+            let at = entry.head;
+            let node = *nodes.get(at);
+            self.origins.push((node.record, node.ordinal()));
+            entry.head = node.next;
+            let element = nodes.remove(at);
+            if open
+                .as_ref()
+                .is_none_or(|open| !joins(open, &element, self.content))
+            {
+                self.content.entries.extend(open.take());
+            }
+            let content = &mut *self.content;
+            let entry = open.get_or_insert_with(|| empty_entry(content, &entry.labels));
+            match element {
+                Element::Sample(sample) => {
+                    content.samples.push(sample);
+                    entry.samples.end += 1;
+                }
+                Element::Histogram(histogram) => {
+                    content.histograms.push(histogram);
+                    entry.histograms.end += 1;
+                }
+                Element::Exemplar(exemplar) => {
+                    content.exemplars.push(exemplar);
+                    entry.exemplars.end += 1;
+                }
+            }
+        }
+        self.content.entries.extend(open);
+        entry.queued -= count;
+        entry.in_flight += count;
+        if entry.queued == 0 {
+            (entry.head, entry.tail) = (NONE, NONE);
+        }
+    }
+}
+
+fn empty_entry(content: &Content, labels: &Arc<Labels>) -> Entry {
+    let at = |len: usize| len as u32..len as u32;
+    Entry {
+        labels: Arc::clone(labels),
+        samples: at(content.samples.len()),
+        histograms: at(content.histograms.len()),
+        exemplars: at(content.exemplars.len()),
+    }
+}
+
+/// Samples of a series become one entry while their timestamps rise and no histogram stands between;
+/// exemplars go with whatever entry is there.
+fn joins(open: &Entry, element: &Element, content: &Content) -> bool {
+    match element {
+        Element::Exemplar(_) => true,
+        Element::Sample(sample) => {
+            let last = content.samples_of(open).last();
+            open.histograms.is_empty() && last.is_none_or(|last| last.timestamp < sample.timestamp)
+        }
+        Element::Histogram(histogram) => {
+            let last = content.histograms_of(open).last();
+            open.samples.is_empty() && last.is_none_or(|last| last.timestamp < histogram.timestamp)
+        }
+    }
+}
