@@ -11,7 +11,7 @@ use crate::admin::AdminServer;
 use crate::clock::Instant;
 use crate::config::{AckMode, Config};
 use crate::ingest::activity::Activity;
-use crate::ingest::attach::Attachments;
+use crate::ingest::attach::{Attachments, ORPHAN_FOR};
 use crate::ingest::handler::Ingest;
 use crate::ingest::meter::IngestMetrics;
 use crate::ingest::permits::MemoryShare;
@@ -181,6 +181,7 @@ impl App {
         // Whoever still listens for this has been told; nobody listening is fine too.
         stopping.send_replace(true);
         wait_until(began + deadline, || {
+            give_up_orphans(&status);
             status.ingest.activity.in_flight() == 0 && is_drained(&status)
         })
         .await;
@@ -202,6 +203,15 @@ impl App {
         tracing::info!(pending = stopped.pending, lost = stopped.lost, "stopped");
         stopped
     }
+}
+
+/// No sender is let in to take its orphan over: what is withdrawn of it is still the sender's, and nothing
+/// to wait for.
+fn give_up_orphans(status: &Status) {
+    let ingest = &status.ingest;
+    ingest
+        .attachments
+        .expire(Instant::now() + ORPHAN_FOR, &*ingest.readers);
 }
 
 fn is_drained(status: &Status) -> bool {

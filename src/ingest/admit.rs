@@ -186,23 +186,28 @@ fn outcome_of(
     for kind in Kind::ALL {
         *written.slot(kind) -= settled.refused.get(kind).min(admitted.get(kind));
     }
-    if !settled.refused.is_zero() {
-        let message = settled.message.clone().unwrap_or_default();
-        return Outcome::Partly {
-            written,
-            message,
-            reason: "refused_by_receiver",
-        };
-    }
-    match invalid {
-        None => Outcome::Accepted(written),
-        Some((why, count)) => {
-            let message = format!("{count} series refused; the first: {}", why.explain());
-            Outcome::Partly {
+    let ours = invalid.map(|(why, count)| {
+        let first = why.explain();
+        (
+            why.reason(),
+            format!("{count} series refused; the first: {first}"),
+        )
+    });
+    if settled.refused.is_zero() {
+        return match ours {
+            None => Outcome::Accepted(written),
+            Some((reason, message)) => Outcome::Partly {
                 written,
                 message,
-                reason: why.reason(),
-            }
-        }
+                reason,
+            },
+        };
+    }
+    let theirs = settled.message.clone().unwrap_or_default();
+    let parts = [Some(theirs), ours.map(|(_, message)| message)];
+    Outcome::Partly {
+        written,
+        message: parts.into_iter().flatten().collect::<Vec<_>>().join("; "),
+        reason: "refused_by_receiver",
     }
 }

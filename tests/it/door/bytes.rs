@@ -228,10 +228,12 @@ async fn a14_a15_symbols_and_messages_that_do_not_belong() {
         door.refuses(&wrong(what, post, "symbols", "invalid symbols"))
             .await;
     }
-    let mixed_up = message(&fine.encode_to_vec());
-    let says = "send application/x-protobuf;proto=io.prometheus.write.v2.Request";
-    door.refuses(&wrong("A15", mixed_up, "proto_mismatch", says))
-        .await;
+    let one_as_two = Post::new(V2, &v1(many("mixed up", 1)));
+    for post in [message(&fine.encode_to_vec()), one_as_two] {
+        let says = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+        door.refuses(&wrong("A15", post, "proto_mismatch", says))
+            .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -152,3 +152,20 @@ async fn bodies_wait_a_second_for_memory_and_then_come_back() {
     door.proxy.drained().await;
     assert_eq!(door.sink.stats().samples, 1, "nothing of what broke off");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a queue looks at its memory once in 32 records, however large they are"]
+async fn large_records_stay_within_the_budget_too() {
+    let door = Door::with(small).await;
+    fill(&door, MIB).await;
+    let held = door.proxy.metric("sluicegate_memory_reserved_bytes", &[]);
+    let of = |part| {
+        door.proxy
+            .metric("sluicegate_memory_reserved_bytes", &[part])
+    };
+    let budget = f64::from(32 << 20);
+    let series = of("\"series\"");
+    assert!(held <= budget, "{held} of {budget}, series {series}");
+    // A sixteenth, and one record above it.
+    assert!(series <= budget / 16.0 + 1e6, "{series}");
+}

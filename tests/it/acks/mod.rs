@@ -1,19 +1,20 @@
 //! What an answer means: with `--ack upstream` that every required receiver has it, and nothing comes
 //! twice because a sender had to ask again.
 
+mod queues;
+
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
 use sluicegate::bench::sink::{
     Behaviour, Down, Hang, Keep, Refuse, SeriesMatch, Sink, SinkHandle, SinkOptions, When,
 };
-use sluicegate::cli::RunArgs;
 use sluicegate::ingest::attach::ORPHAN_FOR;
-use sluicegate::units::ByteSize;
 use tokio::task::JoinHandle;
 
 use crate::harness::{LIMIT, Proxy, configured, proxy};
-use crate::requests::{Connection, Post, Reply, V1, V2, bulky, many, v1, v2};
+use crate::requests::{Connection, Post, Reply, V1, V2, many, v1, v2};
 
 fn sink() -> SinkHandle {
     Sink::start(SinkOptions::default()).expect("the sink listens")
@@ -87,32 +88,6 @@ fn narrow(sinks: &[(&str, &SinkHandle, bool)]) -> String {
 /// A hundred series in many lanes.
 fn hundred(mark: &str) -> Post {
     Post::new(V2, &v2(&many(mark, 100)).encode_to_vec())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_answer_waits_for_every_required_queue() {
-    let (fast, slow) = (sink(), sink());
-    let upstreams = [
-        format!("fast={}", fast.url()),
-        format!("slow={}", slow.url()),
-    ];
-    let proxy = proxy(&upstreams, |_| ()).await;
-    slow.set_behaviour(hanging());
-    let answer = sending(&proxy, &hundred("both"));
-    hangs(&slow, slow.stats().hanging.max(1)).await;
-    let stored = fast.wait_until(LIMIT, |stats| stats.samples == 100);
-    stored.await.expect("one has it");
-    proxy
-        .until("one queue has settled it", |proxy| {
-            proxy.queues[0].is_idle()
-        })
-        .await;
-    assert!(!answer.is_finished(), "the other has not");
-    slow.set_behaviour(Behaviour::default());
-    let reply = reply(answer).await;
-    assert_eq!((reply.status, reply.written()), (204, Some([100, 0, 0])));
-    assert_eq!((fast.stats().samples, slow.stats().samples), (100, 100));
-    assert_eq!(proxy.pending(), 0);
 }
 
 /// A proxy whose sender was told to come back while ten of its hundred elements are on the way.
@@ -201,6 +176,30 @@ async fn an_orphan_nobody_comes_back_for_is_given_up_and_counted() {
     assert_eq!((late.status, attached(&proxy, "orphan")), (204, 0));
     assert_eq!(sink.stats().distinct(), 100, "the sender still had them");
     proxy.assert_sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_does_not_wait_for_orphans() {
+    let sink = sink();
+    let yaml = format!(
+        "shutdown: {{deadline: 20s}}\n{}",
+        narrow(&[("only", &sink, true)])
+    );
+    sink.set_behaviour(hanging());
+    let proxy = configured(&yaml, |_| ()).await;
+    not_settled(&hundred("stop").send(proxy.data).await);
+    sink.set_behaviour(Behaviour::default());
+    let queue = Arc::clone(&proxy.queues[0]);
+    let began = Instant::now();
+    let stopped = proxy.stop().await;
+    let took = began.elapsed();
+    assert!(
+        took < Duration::from_secs(15),
+        "half the deadline: {took:?}"
+    );
+    assert_eq!((stopped.pending, stopped.lost), (0, 0));
+    assert_eq!(sink.stats().samples, 10, "{:?}", queue.books());
+    assert_eq!(queue.books().conservation_error(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -314,94 +313,18 @@ async fn what_a_receiver_refuses_for_good_is_told_to_the_sender() {
         &["\"400\"", "refused_by_receiver"],
     );
     assert_eq!(refused as u64, 2);
+    // A series that we refuse beside one that the receiver refuses: both are told.
+    let mut request = v2(&many("both", 10));
+    request.timeseries[0].labels_refs.drain(..2);
+    let reply = Post::new(V2, &request.encode_to_vec())
+        .send(proxy.data)
+        .await;
+    assert_eq!((reply.status, reply.written()), (400, Some([8, 0, 0])));
+    let both = format!("{says}; 1 series refused; the first: no __name__ label");
+    assert!(reply.body.contains(&both), "{reply:?}");
     let fine = Post::new(V1, &v1(many("fine", 5))).send(proxy.data).await;
     assert_eq!(fine.status, 204);
     proxy.assert_sound();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_dead_required_queue_holds_the_answer_and_a_live_one_gets_nothing_twice() {
-    let (alive, dead) = (sink(), sink());
-    dead.set_behaviour(down());
-    let yaml = narrow(&[("alive", &alive, true), ("dead", &dead, true)]);
-    let proxy = configured(&yaml, |_| ()).await;
-    let post = hundred("dead");
-    not_settled(&post.send(proxy.data).await);
-    not_settled(&post.send(proxy.data).await);
-    dead.set_behaviour(Behaviour::default());
-    let reply = post.send(proxy.data).await;
-    assert_eq!((reply.status, reply.written()), (204, Some([100, 0, 0])));
-    for sink in [&alive, &dead] {
-        let stats = sink.stats();
-        assert_eq!((stats.samples, stats.duplicates), (100, 0), "{stats:?}");
-    }
-    proxy.assert_sound();
-}
-
-fn small(args: &mut RunArgs) {
-    args.memory_limit = Some(ByteSize(32 << 20));
-}
-
-/// A live queue, and a dead one that is not required, after more than the log can hold.
-async fn overfilled(alive: &SinkHandle, dead: &SinkHandle) -> (Proxy, u64) {
-    dead.set_behaviour(down());
-    let yaml = format!(
-        "remote_write: [{{name: alive, url: '{}'}}, {{name: dead, url: '{}', required: false}}]",
-        alive.url(),
-        dead.url()
-    );
-    let proxy = configured(&yaml, small).await;
-    let began = Instant::now();
-    let post = Post::new(V2, &v2(&many("first", 10)).encode_to_vec());
-    let reply = post.send(proxy.data).await;
-    assert_eq!((reply.status, reply.written()), (204, Some([10, 0, 0])));
-    assert!(began.elapsed() < Duration::from_secs(5));
-    let mut sent = 10;
-    for number in 0..40 {
-        let reply = bulky(&format!("n{number}"), 600_000).send(proxy.data).await;
-        assert_eq!(reply.status, 204, "{number}: {reply:?}");
-        sent += 10;
-        proxy.assert_sound();
-    }
-    let (held, limit) = proxy.log_bytes();
-    assert!(held <= limit, "{held} of {limit}");
-    (proxy, sent)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_queue_that_is_not_required_delays_nobody_and_gives_up_its_oldest() {
-    let (alive, dead) = (sink(), sink());
-    let (proxy, sent) = overfilled(&alive, &dead).await;
-    dead.set_behaviour(Behaviour::default());
-    proxy.drained().await;
-    let given_up = dropped(&proxy, &["\"log_full\"", "\"dead\""]);
-    assert!(given_up > 0 && given_up < sent, "{}", proxy.books());
-    assert_eq!(dropped(&proxy, &["\"alive\""]), 0);
-    assert_eq!(alive.stats().samples, sent);
-    assert_eq!(dead.stats().samples, sent - given_up);
-    proxy.assert_sound();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "what is evicted counts as pending{unread} until the dead queue's reader comes to the gap"]
-async fn what_a_dead_queue_gives_up_is_counted_as_it_happens() {
-    let (alive, dead) = (sink(), sink());
-    let (proxy, _) = overfilled(&alive, &dead).await;
-    let given_up = dropped(&proxy, &["\"log_full\"", "\"dead\""]);
-    assert!(given_up > 0, "{}", proxy.books());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_request_is_answered_at_once_when_no_queue_is_required() {
-    let sink = sink();
-    sink.set_behaviour(down());
-    let proxy = configured(&narrow(&[("only", &sink, false)]), |_| ()).await;
-    let reply = hundred("optional").send(proxy.data).await;
-    assert_eq!((reply.status, reply.written()), (204, Some([100, 0, 0])));
-    assert_eq!(proxy.pending(), 100);
-    sink.set_behaviour(Behaviour::default());
-    proxy.drained().await;
-    assert_eq!(sink.stats().samples, 100);
 }
 
 #[tokio::test(flavor = "multi_thread")]
