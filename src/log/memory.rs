@@ -357,6 +357,12 @@ impl Log for MemoryLog {
         behind.then_some((inner.next, inner.totals))
     }
 
+    fn first(&self, seq: Seq) -> Option<Arc<Record>> {
+        let inner = self.lock();
+        let (_, held) = inner.records.range(seq..).next()?;
+        Some(Arc::clone(&held.record))
+    }
+
     fn arrival(&self, seq: Seq) -> Option<Instant> {
         self.lock()
             .records

@@ -160,6 +160,9 @@ pub trait Log: Send + Sync {
     /// appended: they were given up for room.
     fn end_behind(&self, seq: Seq) -> Option<(Seq, Counts)>;
 
+    /// The first record at or after `seq`, only to be looked at.
+    fn first(&self, seq: Seq) -> Option<Arc<Record>>;
+
     /// When the first record at or after `seq` arrived.
     fn arrival(&self, seq: Seq) -> Option<Instant>;
 

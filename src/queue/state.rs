@@ -230,7 +230,10 @@ impl QueueState {
 
     /// The books, with the log's totals as they are now.
     pub fn books(&self, log: &dyn Log) -> Books {
+        let given_up = self.given_up_unread(log);
         let totals = log.totals();
+        let mut ledger = self.ledger.clone();
+        ledger.drop(DropReason::LogFull, given_up);
         let in_flight = self
             .flights
             .values()
@@ -238,14 +241,27 @@ impl QueueState {
             .sum();
         Books {
             received: totals - self.start_totals,
-            ledger: self.ledger.clone(),
+            ledger,
             pending: Pending {
-                unread: totals - self.entered_totals,
+                unread: totals - self.entered_totals - given_up,
                 untaken: self.records.untaken(),
                 queued: self.nodes.counts(),
                 in_flight,
             },
         }
+    }
+
+    /// Elements ahead of the lead that the log has given up for room; the reader books them when it comes
+    /// to the gap. Only a queue that is not required loses any.
+    fn given_up_unread(&self, log: &dyn Log) -> Counts {
+        if self.options.required {
+            return Counts::default();
+        }
+        // Totals first: what is appended meanwhile is not given up.
+        let totals = log.totals();
+        let before = log.first(self.entered);
+        let before = before.map_or(totals, |first| first.totals - first.admitted);
+        before - self.entered_totals
     }
 
     /// When the oldest pending element arrived; `None` when nothing is pending.
@@ -332,10 +348,12 @@ impl QueueState {
         self.memory_full || self.lanes.queued() >= self.options.limits.queued
     }
 
-    /// Notices that memory is short. Sums over many things, so it looks only now and then.
-    pub(super) fn look_at_memory(&mut self) {
-        self.memory_check += 1;
-        if self.memory_check.is_multiple_of(32) {
+    /// Notices that memory is short. Sums over many things, so it looks only now and then: after 32
+    /// records or some thousands of elements.
+    pub(super) fn look_at_memory(&mut self, elements: u32) {
+        self.memory_check += 1 + elements / 128;
+        if self.memory_check >= 32 {
+            self.memory_check = 0;
             self.memory_full = self.exceeds_memory();
         }
     }

@@ -101,7 +101,6 @@ async fn a_queue_that_is_not_required_delays_nobody_and_gives_up_its_oldest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "what is evicted counts as pending{unread} until the dead queue's reader comes to the gap"]
 async fn what_a_dead_queue_gives_up_is_counted_as_it_happens() {
     let (alive, dead) = (sink(), sink());
     let (proxy, _) = overfilled(&alive, &dead).await;

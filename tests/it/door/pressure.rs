@@ -154,7 +154,6 @@ async fn bodies_wait_a_second_for_memory_and_then_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a queue looks at its memory once in 32 records, however large they are"]
 async fn large_records_stay_within_the_budget_too() {
     let door = Door::with(small).await;
     fill(&door, MIB).await;
