@@ -92,8 +92,14 @@ async fn senders_from_elsewhere_are_sent_away_at_once() {
     let mut program = Program::start(&[&flags[..], &["--listen", "0.0.0.0:0"]].concat());
     program.data.set_ip([127, 0, 0, 1].into());
     assert_eq!(seven("before").send(program.data).await.status, 204);
+    let began = Instant::now();
     program.signal("TERM");
-    program.says("msg=stopping").await;
+    while get(program.admin, "/-/ready").await.status != 503 {
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "half the deadline is 15 s"
+        );
+    }
     let reply = seven("after").send(program.data).await;
     assert_eq!((reply.status, reply.retry_after()), (503, Some(1)));
     assert!(reply.closes());
