@@ -3,7 +3,7 @@
 //! # Limits
 //! Bytes held and reserved stay under the limit, but a request larger than the limit enters a log that is
 //! empty: refusing it would block its sender for good. Decoded forms are kept for readers that have caught
-//! up, under a limit of their own; beyond it the oldest are dropped and decoded again by whoever needs them.
+//! up, under a limit of their own; what finds no room is decoded again by whoever comes to it.
 //!
 //! # Fairness
 //! Above 80 % full, while several tenants hold records, a tenant that holds over half of it has to wait.
@@ -286,9 +286,13 @@ impl Inner {
         record
     }
 
-    /// Keeps a decoded form at hand, as far as memory allows.
+    /// Keeps a decoded form at hand, while memory allows. Those that are kept stay: they are what the
+    /// readers come to next.
     fn hand_off(&mut self, seq: Seq, decoded: Arc<Decoded>) {
         let bytes = decoded.heap_bytes();
+        if self.handoff_bytes + bytes > self.handoff_limit {
+            return;
+        }
         self.handoff_bytes += bytes;
         self.handoff.push_back(HandOff {
             seq,
@@ -296,12 +300,6 @@ impl Inner {
             bytes,
             waiting: self.queues,
         });
-        while self.handoff_bytes > self.handoff_limit {
-            let Some(oldest) = self.handoff.pop_front() else {
-                break;
-            };
-            self.handoff_bytes -= oldest.bytes;
-        }
     }
 
     fn take_decoded(&mut self, queue: QueueIndex, seq: Seq) -> Option<Arc<Decoded>> {

@@ -349,9 +349,9 @@ impl QueueState {
     }
 
     /// Notices that memory is short. Sums over many things, so it looks only now and then: after 32
-    /// records or some thousands of elements.
-    pub(super) fn look_at_memory(&mut self, elements: u32) {
-        self.memory_check += 1 + elements / 128;
+    /// records or a mebibyte of them.
+    pub(super) fn look_at_memory(&mut self, bytes: usize) {
+        self.memory_check += 1 + (bytes / (32 << 10)) as u32;
         if self.memory_check >= 32 {
             self.memory_check = 0;
             self.memory_full = self.exceeds_memory();

@@ -250,7 +250,7 @@ impl QueueState {
             Role::Requeue => self.requeue.retain(|waiting| *waiting != record.seq),
         }
         self.leave_if_settled(slot, log);
-        self.look_at_memory(record.ordinals());
+        self.look_at_memory(decoded.heap_bytes());
     }
 
     /// Takes series by series; what made the lead stop, if it had to.

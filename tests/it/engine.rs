@@ -218,15 +218,16 @@ async fn a_target_whose_requests_hang_delays_nobody_else() {
         stored as f64 > least * sent as f64,
         "{stored} of {sent} while one target hangs"
     );
-    let again = proxy.metric("sluicegate_decoded_records_total", &[]);
+    // Nothing is decoded for a lane that cannot take it. (The lead decodes again what it comes to late,
+    // and then only once.)
+    let again = |by: &str| proxy.metric("sluicegate_decoded_records_total", &[by]);
     let requests = proxy.metric("sluicegate_requests_total", &["204"]);
-    assert!(
-        again < 0.05 * requests,
-        "{again} of {requests} requests were decoded again"
-    );
+    let (laggard, lead) = (again("laggard"), again("lead"));
+    println!("of {requests} requests {lead} were decoded again by the lead, {laggard} for lanes");
+    assert!(laggard < 0.05 * requests && lead <= requests);
     if long() {
         tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(again, proxy.metric("sluicegate_decoded_records_total", &[]));
+        assert_eq!((laggard, lead), (again("laggard"), again("lead")));
     }
     sink.set_behaviour(Behaviour::default());
     proxy.drained().await;
