@@ -180,13 +180,22 @@ impl Attachments {
 impl Waiting {
     /// The sender gets its final answer.
     pub fn answered(self) {
-        self.attachments.lock().remove(&self.id);
+        let mut entries = self.attachments.lock();
+        if self.entry(&mut entries).is_some() {
+            entries.remove(&self.id);
+        }
+    }
+
+    /// What it waits for, unless that has its answer: then the place may be another copy's.
+    fn entry<'e>(&self, entries: &'e mut HashMap<BodyId, Entry>) -> Option<&'e mut Entry> {
+        let entry = entries.get_mut(&self.id)?;
+        Arc::ptr_eq(&entry.awaited, &self.awaited).then_some(entry)
     }
 
     /// The sender is told to come back: unless others wait too, what is not on its way is taken back.
     pub fn told_to_come_back(self, now: Instant, readers: &dyn Readers) {
         let mut entries = self.attachments.lock();
-        let Some(entry) = entries.get_mut(&self.id) else {
+        let Some(entry) = self.entry(&mut entries) else {
             return;
         };
         if entry.waiters == 1 {
@@ -200,9 +209,7 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         let mut entries = self.attachments.lock();
-        if let Some(entry) = entries.get_mut(&self.id)
-            && Arc::ptr_eq(&entry.awaited, &self.awaited)
-        {
+        if let Some(entry) = self.entry(&mut entries) {
             entry.waiters -= 1;
             if entry.waiters == 0 && entry.orphan_since.is_none() {
                 entry.orphan_since = Some(Instant::now());
@@ -277,5 +284,22 @@ mod tests {
         again.answered();
         assert_eq!(attachments.counts(), (0, 0));
         assert!(told.0.lock().unwrap().is_empty(), "nothing was withdrawn");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_becomes_of_one_copy_leaves_a_later_one_its_place() {
+        let attachments = Arc::new(Attachments::default());
+        let told = Told::default();
+        let append = || attachments.append(ID, &told, awaited(), drop).0;
+        let (first, second, third) = (append(), append(), append());
+        first.answered();
+        // The same body once more, after its answer: a record of its own.
+        let later = append();
+        second.answered();
+        third.told_to_come_back(Instant::now(), &told);
+        assert_eq!(attachments.counts(), (1, 0), "the later one still waits");
+        later.told_to_come_back(Instant::now(), &told);
+        assert_eq!(attachments.counts(), (1, 1));
+        assert_eq!(*told.0.lock().unwrap(), ["withdraw"]);
     }
 }
