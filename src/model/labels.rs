@@ -194,6 +194,11 @@ impl Interner {
         self.table.is_empty()
     }
 
+    /// Heap bytes in use: those of the table's free places left out.
+    pub fn used_bytes(&self) -> usize {
+        self.bytes + self.table.len() * 9
+    }
+
     /// Heap bytes held by the pairs and the table.
     pub fn heap_bytes(&self) -> usize {
         self.bytes + self.table.capacity() * 9

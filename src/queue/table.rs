@@ -96,15 +96,12 @@ impl SeriesTable {
             in_flight: 0,
             sort,
         };
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.slots[slot as usize] = Some(series);
-                slot
-            }
-            None => {
-                self.slots.push(Some(series));
-                self.slots.len() as u32 - 1
-            }
+        let slot = if let Some(slot) = self.free.pop() {
+            self.slots[slot as usize] = Some(series);
+            slot
+        } else {
+            self.slots.push(Some(series));
+            self.slots.len() as u32 - 1
         };
         let slots = &self.slots;
         let rehash = |slot: &u32| slots[*slot as usize].as_ref().map_or(0, |s| s.id as u64);
@@ -150,11 +147,18 @@ impl SeriesTable {
             + self.interner.heap_bytes()
     }
 
-    /// Gives back series with nothing pending until the table is within `limit` bytes, looking at each at
-    /// most twice. `gone` learns the key of each.
+    /// Those of them that are in use: places of series that have gone are used again before the table grows.
+    pub fn used_bytes(&self) -> usize {
+        self.len() * (size_of::<Option<Series>>() + 5)
+            + self.label_bytes
+            + self.interner.used_bytes()
+    }
+
+    /// Gives back series with nothing pending until the table is within `limit` bytes or uses half of that,
+    /// looking at each at most twice. `gone` learns the key of each.
     pub fn shrink(&mut self, limit: usize, mut gone: impl FnMut(u32)) {
         let mut looks = 2 * self.slots.len();
-        while self.heap_bytes() > limit && looks > 0 {
+        while self.heap_bytes() > limit && self.used_bytes() > limit / 2 && looks > 0 {
             looks -= 1;
             self.hand = (self.hand + 1) % self.slots.len();
             let Some(series) = &mut self.slots[self.hand] else {
@@ -163,7 +167,7 @@ impl SeriesTable {
             if series.pending() > 0 || std::mem::take(&mut series.recent) {
                 continue;
             }
-            gone(self.remove(SeriesRef(self.hand as u32)).key);
+            gone(self.remove(SeriesRef(self.hand as u32)));
         }
         if self.evicted > 1000 && self.evicted as usize > self.interner.len() {
             self.interner.sweep();
@@ -171,8 +175,8 @@ impl SeriesTable {
         }
     }
 
-    /// Forgets a series with nothing pending.
-    pub fn remove(&mut self, series: SeriesRef) -> Series {
+    /// Forgets a series with nothing pending; returns its key.
+    pub fn remove(&mut self, series: SeriesRef) -> u32 {
         let slot = series.0;
         let removed = self.slots[slot as usize]
             .take()
@@ -190,9 +194,9 @@ impl SeriesTable {
         }
         self.free.push(slot);
         self.label_bytes -= removed.labels.heap_bytes();
-        self.interner.release(Arc::clone(&removed.labels));
         self.evicted += 1;
-        removed
+        self.interner.release(removed.labels);
+        removed.key
     }
 }
 
