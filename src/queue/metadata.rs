@@ -3,7 +3,7 @@
 //! 2.0 attaches it to each series; 1.0 sends it on change and once in an interval. The cache is bounded:
 //! beyond its share of memory new families are not learned, and that is counted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::log::Tenant;
@@ -12,7 +12,7 @@ use crate::wire::encode::MetadataSource;
 
 /// Suffixes that a histogram's or summary's series add to the name of their family.
 const SUFFIXES: [&str; 5] = ["_bucket", "_count", "_sum", "_total", "_created"];
-/// What an entry costs beside its text.
+/// What an entry costs beside its text; a tenant costs as much.
 const ENTRY_OVERHEAD: usize = 160;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,8 @@ pub struct FamilyMetadata {
 #[derive(Default)]
 struct Families {
     known: Arc<BTreeMap<Box<str>, Known>>,
-    changed: Vec<Box<str>>,
+    /// Each once, however often it changed: nobody may ever ask.
+    changed: BTreeSet<Box<str>>,
 }
 
 /// Metadata by tenant and family.
@@ -72,6 +73,14 @@ impl MetadataCache {
         if !has_any {
             return;
         }
+        if !self.tenants.contains_key(tenant) {
+            if self.bytes + ENTRY_OVERHEAD > self.limit {
+                let (received, refused) = (&mut self.received, &mut self.refused);
+                decoded.each_metadata(|_| (*received, *refused) = (*received + 1, *refused + 1));
+                return;
+            }
+            self.bytes += ENTRY_OVERHEAD;
+        }
         let families = self.tenants.entry(Arc::clone(tenant)).or_default();
         let (bytes, limit) = (&mut self.bytes, self.limit);
         let (received, refused) = (&mut self.received, &mut self.refused);
@@ -101,7 +110,7 @@ impl MetadataCache {
             }
             *bytes = *bytes - old + new;
             Arc::make_mut(&mut families.known).insert(family.into(), known);
-            families.changed.push(family.into());
+            families.changed.insert(family.into());
         });
     }
 
@@ -196,5 +205,44 @@ mod tests {
         assert_eq!(family_of("rpc_seconds_count", 5), "rpc_seconds");
         assert_eq!(family_of("http_requests_total", 1), "http_requests_total");
         assert_eq!(family_of("rpc_seconds", 3), "rpc_seconds");
+    }
+
+    #[test]
+    fn what_changes_again_and_again_is_kept_once_and_tenants_are_bounded() {
+        use crate::wire::decoded::{IdentityKey, WalkLimits};
+        use crate::wire::pb::rw1::{MetricMetadata, WriteRequest};
+        use prost::Message;
+        let limits = WalkLimits {
+            series: 10,
+            elements: 10,
+            labels: 10,
+            label_bytes: 0,
+            expanded_bytes: 100,
+        };
+        let says = |help: &str| {
+            let family = MetricMetadata {
+                metric_family_name: "up".to_owned(),
+                help: help.to_owned(),
+                ..MetricMetadata::default()
+            };
+            let message = WriteRequest {
+                metadata: vec![family],
+                ..WriteRequest::default()
+            };
+            let message = message.encode_to_vec();
+            crate::wire::walk(message, Protocol::V1, &limits, &IdentityKey::fixed(0)).unwrap()
+        };
+        let mut cache = MetadataCache::new(1000);
+        let tenant = |n: usize| Arc::new(Tenant(vec![("tenant".to_owned(), n.to_string())]));
+        for _ in 0..10 {
+            cache.absorb(&tenant(0), &says("one"));
+            cache.absorb(&tenant(0), &says("other"));
+        }
+        let changed = cache.to_send(false);
+        assert_eq!(changed.len(), 1);
+        assert_eq!(changed[0].1.len(), 1, "the last word counts");
+        (1..100).for_each(|n| cache.absorb(&tenant(n), &says("one")));
+        assert!(cache.heap_bytes() <= 1000 && cache.tenants.len() <= 6);
+        assert_eq!(cache.received, 20 + 99);
     }
 }
