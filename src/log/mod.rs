@@ -156,6 +156,10 @@ pub trait Log: Send + Sync {
     /// once at the most: who needs it longer keeps it.
     fn fetch(&self, queue: QueueIndex, seq: Seq) -> Option<Fetched>;
 
+    /// Where the log ends, and its totals there, if no record at or after `seq` is left although some were
+    /// appended: they were given up for room.
+    fn end_behind(&self, seq: Seq) -> Option<(Seq, Counts)>;
+
     /// When the first record at or after `seq` arrived.
     fn arrival(&self, seq: Seq) -> Option<Instant>;
 

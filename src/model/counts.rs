@@ -40,6 +40,7 @@ pub struct Counts {
 
 impl Counts {
     /// `n` elements of one kind.
+    #[must_use]
     pub fn of(kind: Kind, n: u64) -> Self {
         let mut counts = Self::default();
         *counts.slot(kind) = n;
@@ -87,6 +88,7 @@ impl Counts {
     }
 
     /// Elements of each kind among the ordinals `from..to` of a record that holds `self`.
+    #[must_use]
     pub fn in_range(&self, from: u32, to: u32) -> Self {
         let (from, to) = (u64::from(from), u64::from(to));
         let overlap = |start: u64, end: u64| to.min(end).saturating_sub(from.max(start));
@@ -142,6 +144,7 @@ impl std::iter::Sum for Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use Kind::{Exemplar, Histogram, Sample};
 
     #[test]
     fn an_ordinal_tells_its_kind_and_a_range_its_counts() {
@@ -151,7 +154,6 @@ mod tests {
             exemplars: 1,
         };
         let kinds: Vec<_> = (0..6).map(|o| held.kind_of(o)).collect();
-        use Kind::{Exemplar, Histogram, Sample};
         assert_eq!(
             kinds,
             [Sample, Sample, Sample, Histogram, Histogram, Exemplar]
