@@ -6,8 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::batch::{Batch, BatchId, Outcome, Run, runs_of};
+use super::gate::RETRY_AFTER_MAX;
 use super::lanes::KeyRef;
 use super::ledger::DropReason;
+use super::mutants::{self, Mutant};
 use super::state::{Flight, QueueState, Status};
 use crate::log::Log;
 use crate::model::counts::{Counts, Kind};
@@ -41,7 +43,10 @@ pub const ASKED_DEFAULT: Duration = Duration::from_secs(1);
 impl QueueState {
     /// What to send next, if anything may be sent.
     pub fn next_send(&mut self, now: Instant) -> Next {
-        let due = self.lanes.due_at(now, self.eager());
+        let mut due = self.lanes.due_at(now, self.eager());
+        if let Some((at, _)) = due.as_mut().filter(|_| self.is_pressed()) {
+            *at = now.min(*at);
+        }
         // At zero shards a lane that is due makes a permit of its own.
         if self.sending >= self.shards.max(usize::from(self.shards == 0)) {
             return Next::Wait(None);
@@ -98,7 +103,8 @@ impl QueueState {
             cut: now,
         });
         self.journal.open(&batch, &self.records);
-        self.batch_bytes += batch_bytes(&batch);
+        let bytes = batch_bytes(&batch);
+        self.batch_bytes += bytes;
         let status = Status::Sending;
         let flight = Flight {
             batch: Arc::clone(&batch),
@@ -106,6 +112,7 @@ impl QueueState {
             status,
             attempts: 0,
             maybe_stored: false,
+            bytes,
         };
         self.flights.insert(id, flight);
         batch
@@ -130,19 +137,23 @@ impl QueueState {
                 doubled
             }
             Again::Asked(wait) => {
-                let wait = wait.mul_f64(1.0 + 0.1 * jitter);
-                self.gate.asked_to_wait(wait, now);
-                wait.min(super::gate::RETRY_AFTER_MAX)
+                let wait = wait.min(RETRY_AFTER_MAX);
+                self.gate
+                    .asked_to_wait(wait.mul_f64(1.0 + 0.1 * jitter), now);
+                wait
             }
             Again::Held => {
                 self.gate.failed(id, jitter, now);
                 doubled
                     .max(min.saturating_mul(1 << (flight.attempts + 4).min(20)))
-                    .min(max * HELD_FACTOR)
+                    .min(max.saturating_mul(HELD_FACTOR))
             }
         };
         let wait = wait.mul_f64(1.0 + 0.1 * jitter);
         flight.status = Status::Waiting(now + wait);
+        if mutants::present(Mutant::FreeOnRetry) {
+            self.lanes.unlock(&std::mem::take(&mut flight.lanes));
+        }
         self.retries.insert((now + wait, id));
         wait
     }
@@ -168,8 +179,6 @@ impl QueueState {
     }
 
     /// A batch has its verdict: its elements are settled, its lanes freed, its permit given back.
-    ///
-    /// `answered`: the receiver itself spoke, which is what the gate goes by.
     pub fn settle(&mut self, id: BatchId, outcome: &Outcome, now: Instant, log: &dyn Log) {
         let flight = self.flights.remove(&id).expect("a batch is settled once");
         debug_assert_eq!(
@@ -180,9 +189,16 @@ impl QueueState {
         self.encoded.remove(&id);
         self.journal.done(id, outcome);
         self.sending -= 1;
-        self.gate.succeeded(self.sending);
+        if has_spoken(outcome) {
+            self.gate.succeeded();
+        } else {
+            self.gate.unused(now);
+        }
         self.book(&flight.batch, outcome, now);
-        self.batch_bytes -= batch_bytes(&flight.batch);
+        if mutants::present(Mutant::SettleTwice) {
+            self.book(&flight.batch, outcome, now);
+        }
+        self.batch_bytes -= flight.bytes;
         let mut refused = refused_of(outcome);
         for run in &flight.batch.runs {
             self.settle_run(*run, &mut refused, outcome.refusal.as_deref());
@@ -226,6 +242,9 @@ impl QueueState {
                 tracked.message = message.map(str::to_owned);
             }
         }
+        if mutants::present(Mutant::ForgetRun) && run.from % 7 == 3 {
+            return;
+        }
         self.records.settle(run);
     }
 }
@@ -244,7 +263,27 @@ fn refused_of(outcome: &Outcome) -> Counts {
     refusals.map(|(_, counts)| *counts).sum()
 }
 
+/// The receiver had a part in it: a batch that the protocol cannot carry at all never goes out.
+fn has_spoken(outcome: &Outcome) -> bool {
+    let not_sent = |reason| reason == DropReason::Unrepresentable;
+    let dropped = outcome.dropped.iter().any(|(reason, _)| !not_sent(*reason));
+    dropped || !(outcome.delivered + outcome.unconfirmed).is_zero()
+}
+
 /// Heap bytes of a batch, about: content and its compressed body.
 fn batch_bytes(batch: &Batch) -> usize {
-    batch.content.entries.len() * 64 + batch.content.samples.len() * 40 + batch.runs.len() * 12
+    let content = &batch.content;
+    let histograms = content
+        .histograms
+        .iter()
+        .map(|h| size_of_val(h) + 2 * h.message.len());
+    let exemplars = content
+        .exemplars
+        .iter()
+        .map(|e| size_of_val(e) + 2 * e.labels.len());
+    content.entries.len() * 64
+        + content.samples.len() * 40
+        + batch.runs.len() * 12
+        + histograms.sum::<usize>()
+        + exemplars.sum::<usize>()
 }

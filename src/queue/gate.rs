@@ -12,6 +12,8 @@ use super::batch::BatchId;
 
 /// Different batches that fail in a row before the gate closes by itself.
 const FAILURES: usize = 3;
+/// Requests at a time from which the gate is open.
+const RAMP_MAX: usize = 64;
 /// A receiver's Retry-After is believed up to this long.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
@@ -56,11 +58,10 @@ impl Gate {
     /// May a request go out while `in_flight` are? If not now, from when; `None`: when one returns.
     pub fn admits(&self, in_flight: usize, now: Instant) -> Result<(), Option<Instant>> {
         match self.state {
-            GateState::Open => Ok(()),
-            GateState::Ramp(limit) if in_flight < limit => Ok(()),
-            GateState::Ramp(_) | GateState::Probing => Err(None),
             GateState::Closed(until) if now < until => Err(Some(until)),
-            GateState::Closed(_) => Ok(()),
+            GateState::Ramp(limit) if in_flight >= limit => Err(None),
+            GateState::Probing => Err(None),
+            GateState::Open | GateState::Ramp(_) | GateState::Closed(_) => Ok(()),
         }
     }
 
@@ -74,17 +75,24 @@ impl Gate {
     }
 
     /// The receiver took a request, or said clearly that it does not want this one.
-    pub fn succeeded(&mut self, in_flight: usize) {
+    pub fn succeeded(&mut self) {
         self.failed.clear();
         self.closed_for = self.backoff.0;
         self.state = match self.state {
             GateState::Probing => GateState::Ramp(2),
-            // Twice as many as were allowed, as long as the ramp is what limits us.
-            GateState::Ramp(limit) if in_flight + 1 >= limit => GateState::Ramp(limit * 2),
-            GateState::Ramp(limit) if limit > 64 => GateState::Open,
+            GateState::Ramp(RAMP_MAX..) => GateState::Open,
+            // One more for each: twice as many with each round trip.
+            GateState::Ramp(limit) => GateState::Ramp(limit + 1),
             // What was sent before the gate closed may still succeed: the receiver's word stands.
             other => other,
         };
+    }
+
+    /// A request that was let through turned out to have nothing for the receiver: it proves nothing.
+    pub fn unused(&mut self, now: Instant) {
+        if self.state == GateState::Probing {
+            self.state = GateState::Closed(now);
+        }
     }
 
     /// The receiver asks to be left alone for a while.
@@ -127,7 +135,7 @@ mod tests {
         for round in 0..10 {
             gate.failed(BatchId(2 * round), 0.0, now);
             gate.failed(BatchId(2 * round + 1), 0.0, now);
-            gate.succeeded(10);
+            gate.succeeded();
         }
         for _ in 0..10 {
             gate.failed(BatchId(1), 0.0, now);
@@ -155,23 +163,36 @@ mod tests {
             "longer each time"
         );
         gate.sent(later + 2 * MIN);
-        gate.succeeded(0);
+        gate.succeeded();
         assert_eq!(gate.state(), GateState::Ramp(2));
-        gate.succeeded(1);
-        assert_eq!(gate.state(), GateState::Ramp(4));
-        gate.succeeded(0);
+        gate.succeeded();
+        gate.succeeded();
+        assert_eq!(gate.state(), GateState::Ramp(4), "two at a time, then four");
+        (0..RAMP_MAX).for_each(|_| gate.succeeded());
         assert_eq!(
             gate.state(),
-            GateState::Ramp(4),
-            "only a ramp that is used grows"
+            GateState::Open,
+            "however few shards there are"
         );
+    }
+
+    #[test]
+    fn a_probe_that_never_reached_the_receiver_opens_nothing() {
+        let (mut gate, now) = gate();
+        gate.asked_to_wait(Duration::from_secs(2), now);
+        let later = now + Duration::from_secs(2);
+        gate.sent(later);
+        gate.unused(later);
+        assert_eq!(gate.admits(0, later), Ok(()), "the next one is the probe");
+        gate.sent(later);
+        assert_eq!(gate.state(), GateState::Probing);
     }
 
     #[test]
     fn a_receivers_wish_is_kept_whatever_succeeds_meanwhile_and_has_a_bound() {
         let (mut gate, now) = gate();
         gate.asked_to_wait(Duration::from_secs(2), now);
-        gate.succeeded(5);
+        gate.succeeded();
         gate.asked_to_wait(Duration::from_secs(1), now);
         assert_eq!(gate.admits(0, now), Err(Some(now + Duration::from_secs(2))));
         gate.asked_to_wait(Duration::from_secs(999_999), now);

@@ -439,7 +439,7 @@ pub struct QueueSnapshot {
 
 impl QueueState {
     /// Minimum, maximum and number of permits are `shards` from now on.
-    fn pin_shards(&mut self, shards: usize) {
+    pub fn pin_shards(&mut self, shards: usize) {
         (self.options.min_shards, self.options.max_shards) = (shards, shards);
         self.shards = shards;
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::grouping::{Grouping, LANES, Separation};
+use super::mutants::{self, Mutant};
 use super::nodes::{NONE, Node, Nodes};
 use super::table::{SeriesRef, SeriesTable};
 use crate::log::Seq;
@@ -25,6 +26,9 @@ pub type LaneRef = u32;
 
 /// Separation keys with anything in a lane; beyond it the reader waits.
 pub const KEYS_MAX: usize = 1000;
+
+/// What the values of a separation take, about.
+const KEY_TEXT: usize = 100;
 
 /// How much lanes hold and batches take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +104,8 @@ pub(super) struct Standing {
 
 pub(super) struct Key {
     pub(super) separation: Separation,
-    pub(super) lanes: Box<[LaneRef; LANES]>,
+    /// By number; only while any is in use.
+    pub(super) lanes: Option<Box<[LaneRef; LANES]>>,
     pub(super) live: u32,
     pub(super) series: u32,
     pub(super) free: BTreeSet<(Seq, LaneRef)>,
@@ -111,6 +116,7 @@ pub(super) struct Key {
 }
 
 /// All lanes of a queue.
+#[allow(clippy::struct_field_names, reason = "the lanes of all lanes")]
 pub struct Lanes {
     pub(super) limits: LaneLimits,
     pub(super) grouping: Grouping,
@@ -126,7 +132,7 @@ pub struct Lanes {
     /// Those of them that are due by size.
     pub(super) by_size: BTreeSet<(Seq, KeyRef)>,
     pub(super) parked: BTreeSet<(Seq, LaneRef)>,
-    /// Lanes that pushes have touched since the last [`settle_pushes`](Self::settle_pushes).
+    /// Lanes that were opened for pushes since the last [`settle_pushes`](Self::settle_pushes).
     pub(super) touched: Vec<LaneRef>,
 }
 
@@ -189,11 +195,17 @@ impl Lanes {
             .count()
     }
 
-    /// Heap bytes, about.
+    /// Heap bytes of the lanes, about.
     pub fn heap_bytes(&self) -> usize {
-        let keys = self.keys.iter().flatten().count() * (size_of::<Key>() + LANES * 4);
         let lines: usize = self.lanes.iter().flatten().map(|l| l.line.capacity()).sum();
-        keys + self.lanes.capacity() * size_of::<Lane>() + lines * size_of::<Waiting>()
+        self.active_keys * LANES * size_of::<LaneRef>()
+            + self.live() * size_of::<Lane>()
+            + lines * size_of::<Waiting>()
+    }
+
+    /// Heap bytes of the keys, which stay as long as the table knows a series of theirs.
+    pub fn key_bytes(&self) -> usize {
+        self.index.len() * (size_of::<Key>() + size_of::<Separation>() + KEY_TEXT)
     }
 
     /// The key of a separation, which from now on has one more series.
@@ -204,7 +216,7 @@ impl Lanes {
         }
         let key = Key {
             separation: separation.clone(),
-            lanes: Box::new([NONE; LANES]),
+            lanes: None,
             live: 0,
             series: 1,
             free: BTreeSet::new(),
@@ -277,7 +289,8 @@ impl Lanes {
 
     /// The lane with this number, made if need be.
     pub fn open(&mut self, key: KeyRef, number: u8) -> LaneRef {
-        let known = self.key(key).lanes[usize::from(number)];
+        let lanes = self.key(key).lanes.as_ref();
+        let known = lanes.map_or(NONE, |lanes| lanes[usize::from(number)]);
         if known != NONE {
             return known;
         }
@@ -298,7 +311,7 @@ impl Lanes {
             self.lanes.len() as LaneRef - 1
         };
         let held = self.key_mut(key);
-        held.lanes[usize::from(number)] = at;
+        held.lanes.get_or_insert_with(|| Box::new([NONE; LANES]))[usize::from(number)] = at;
         held.live += 1;
         if held.live == 1 {
             self.active_keys += 1;
@@ -316,9 +329,12 @@ impl Lanes {
         self.lanes[lane as usize] = None;
         self.free_lanes.push(lane);
         let held = self.key_mut(key);
-        held.lanes[usize::from(number)] = NONE;
+        if let Some(lanes) = &mut held.lanes {
+            lanes[usize::from(number)] = NONE;
+        }
         held.live -= 1;
         if held.live == 0 {
+            held.lanes = None;
             self.active_keys -= 1;
             self.drop_key_if_unused(key);
         }
@@ -383,35 +399,51 @@ impl Lanes {
     ) {
         let entry = table.get_mut(series);
         if entry.queued == 0 {
+            (entry.head, entry.tail) = (node, node);
+        } else if mutants::present(Mutant::PushFront) {
+            nodes.link(node, entry.head);
             entry.head = node;
         } else {
             nodes.link(entry.tail, node);
+            entry.tail = node;
         }
-        entry.tail = node;
         entry.queued += 1;
         let first = entry.queued == 1;
         let held = self.lane_mut(lane);
         if first {
-            held.line.push_back(Waiting {
+            // Nearly always the end: only a record that was taken back out comes in behind younger ones.
+            let place = match held.line.back() {
+                Some(last) if last.seq > seq => held.line.partition_point(|other| other.seq <= seq),
+                _ => held.line.len(),
+            };
+            let waiting = Waiting {
                 series,
                 seq,
                 arrived,
-            });
+            };
+            held.line.insert(place, waiting);
         }
         held.queued += 1;
         self.queued += 1;
+    }
+
+    /// The lane with this number, for pushes.
+    pub fn open_to_push(&mut self, key: KeyRef, number: u8) -> LaneRef {
+        let lane = self.open(key, number);
         if self.touched.last() != Some(&lane) {
             self.touched.push(lane);
         }
+        lane
     }
 
-    /// Brings the lists up to date after pushes.
+    /// Brings the lists up to date after pushes; a lane that was opened and got nothing is closed.
     pub fn settle_pushes(&mut self) {
         let mut touched = std::mem::take(&mut self.touched);
         touched.sort_unstable();
         touched.dedup();
         for lane in touched.drain(..) {
             self.restand(lane);
+            self.close_if_unused(lane);
         }
         self.touched = touched;
     }
@@ -546,9 +578,9 @@ impl Lanes {
             };
             let before = ordinals.len();
             held.line.retain_mut(|waiting| {
-                unlink(record, waiting.series, &mut ordinals, table, nodes);
+                let some = unlink(record, waiting.series, &mut ordinals, table, nodes);
                 let series = table.get(waiting.series);
-                if series.queued > 0 {
+                if some && series.queued > 0 {
                     (waiting.seq, waiting.arrived) = seq_of(nodes.get(series.head).record);
                 }
                 series.queued > 0
@@ -568,14 +600,14 @@ impl Lanes {
     }
 }
 
-/// Unlinks a record's elements from a series and frees them.
+/// Unlinks a record's elements from a series and frees them. Says whether there were any.
 fn unlink(
     record: u32,
     series: SeriesRef,
     ordinals: &mut Vec<u32>,
     table: &mut SeriesTable,
     nodes: &mut Nodes,
-) {
+) -> bool {
     let entry = table.get_mut(series);
     let (mut node, mut left, mut kept) = (entry.head, entry.queued, Vec::new());
     while left > 0 {
@@ -595,5 +627,7 @@ fn unlink(
         .for_each(|pair| nodes.link(pair[0], pair[1]));
     entry.head = kept.first().copied().unwrap_or(NONE);
     entry.tail = kept.last().copied().unwrap_or(NONE);
+    let some = entry.queued > kept.len() as u32;
     entry.queued = kept.len() as u32;
+    some
 }

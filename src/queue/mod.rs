@@ -23,6 +23,7 @@ pub mod lanes;
 pub mod ledger;
 mod link;
 pub mod metadata;
+pub mod mutants;
 pub mod nodes;
 pub mod protocol;
 mod reader;

@@ -123,6 +123,10 @@ impl<T> Side<T> {
         self.items.len() as u64 - 1
     }
 
+    fn used(&self) -> usize {
+        self.items.len() - self.free.len()
+    }
+
     fn remove(&mut self, at: u64) -> T {
         self.free.push(at as u32);
         self.items[at as usize]
@@ -274,6 +278,15 @@ impl Nodes {
             + self.histograms.items.capacity() * size_of::<Option<Histogram>>()
             + self.exemplars.items.capacity() * size_of::<Option<Exemplar>>()
             + self.starts.items.capacity() * size_of::<Option<(u64, i64)>>()
+    }
+
+    /// Those of them that are in use: what is free in the slabs is used again before they grow.
+    pub fn used_bytes(&self) -> usize {
+        self.counts.total() as usize * size_of::<Node>()
+            + self.side_bytes
+            + self.histograms.used() * size_of::<Option<Histogram>>()
+            + self.exemplars.used() * size_of::<Option<Exemplar>>()
+            + self.starts.used() * size_of::<Option<(u64, i64)>>()
     }
 
     /// Removes all.

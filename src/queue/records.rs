@@ -23,6 +23,8 @@ pub struct Tracked {
     pub message: Option<String>,
     /// Its sender was told to come back: nothing more of it is taken until it does.
     pub withheld: bool,
+    /// Its metadata has been read: that happens once, however often its elements are.
+    pub read: bool,
 }
 
 impl Tracked {
@@ -35,6 +37,11 @@ impl Tracked {
         let gaps = self.taken.gaps(record.ordinals());
         gaps.map(|(from, to)| record.counts.in_range(from, to))
             .sum()
+    }
+
+    /// It has to be read: for elements to take, or because it never was.
+    pub fn wants_reading(&self) -> bool {
+        !self.withheld && (!self.read || !self.is_taken())
     }
 
     /// Nothing is left to take.
@@ -62,6 +69,7 @@ impl Records {
             refused: Counts::default(),
             message: None,
             withheld: false,
+            read: false,
         };
         let slot = if let Some(slot) = self.free.pop() {
             self.slots[slot as usize] = Some(tracked);
@@ -150,6 +158,11 @@ impl Records {
         self.by_seq.is_empty()
     }
 
+    /// Slots of the tracked records in this range.
+    pub fn between(&self, from: Seq, to: Seq) -> Vec<u32> {
+        self.by_seq.range(from..to).map(|(_, slot)| *slot).collect()
+    }
+
     /// Heap bytes of the run sets.
     pub fn heap_bytes(&self) -> usize {
         let sets = self.slots.iter().flatten();
@@ -157,5 +170,10 @@ impl Records {
             .map(|t| t.taken.heap_bytes() + t.settled.heap_bytes())
             .sum();
         runs + self.slots.capacity() * size_of::<Option<Tracked>>()
+    }
+
+    /// Those of them that are in use: slots of records that have left are free for others.
+    pub fn used_bytes(&self) -> usize {
+        self.heap_bytes() - (self.slots.capacity() - self.len()) * size_of::<Option<Tracked>>()
     }
 }

@@ -3,12 +3,12 @@
 //! Plain values: no clock, no I/O. [`super::reader`] fills the lanes, [`super::sender`] empties them; both
 //! ask here what to do next and report what came of it.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::batch::{Batch, BatchId};
 use super::gate::Gate;
@@ -40,6 +40,10 @@ pub struct MemoryShares {
 
 /// What a queue is made of.
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "switches of the configuration"
+)]
 pub struct QueueOptions {
     /// Its name, as the user gave it.
     pub name: String,
@@ -78,6 +82,8 @@ pub(super) struct Flight {
     pub(super) attempts: u32,
     /// An attempt without an answer may have stored it.
     pub(super) maybe_stored: bool,
+    /// What it takes of the memory.
+    pub(super) bytes: usize,
 }
 
 /// Where a batch is.
@@ -92,7 +98,7 @@ pub(super) enum Status {
 /// One pass over records that were left for parked lanes.
 pub(super) struct Laggard {
     pub(super) at: Seq,
-    pub(super) lanes: HashSet<LaneRef>,
+    pub(super) lanes: BTreeSet<LaneRef>,
 }
 
 /// The record in which the lead reader had to stop.
@@ -154,7 +160,7 @@ pub struct QueueState {
     pub(super) nodes: Nodes,
     pub(super) lanes: Lanes,
     pub(super) records: Records,
-    pub(super) flights: HashMap<BatchId, Flight>,
+    pub(super) flights: BTreeMap<BatchId, Flight>,
     pub(super) sending: usize,
     pub(super) retries: BTreeSet<(Instant, BatchId)>,
     pub(super) next_batch: u64,
@@ -174,9 +180,11 @@ pub struct QueueState {
     pub(super) laggard: Option<Laggard>,
     pub(super) laggard_turn: bool,
     pub(super) requeue: VecDeque<Seq>,
-    pub(super) absent: HashMap<Seq, Absent>,
+    pub(super) absent: BTreeMap<Seq, Absent>,
     pub(super) generation: u64,
     pub(super) metadata: MetadataCache,
+    /// Keys of the tenants' salts: nobody can aim at another's series.
+    salts: [RandomState; 2],
     tenants: HashMap<Arc<Tenant>, u128>,
     memory_check: u32,
     memory_full: bool,
@@ -193,7 +201,7 @@ impl QueueState {
             nodes: Nodes::new(),
             lanes: Lanes::new(options.limits, options.rules.grouping),
             records: Records::default(),
-            flights: HashMap::new(),
+            flights: BTreeMap::new(),
             sending: 0,
             retries: BTreeSet::new(),
             next_batch: 1,
@@ -211,9 +219,10 @@ impl QueueState {
             laggard: None,
             laggard_turn: false,
             requeue: VecDeque::new(),
-            absent: HashMap::new(),
+            absent: BTreeMap::new(),
             generation: 0,
             metadata: MetadataCache::new(options.memory.metadata),
+            salts: [RandomState::new(), RandomState::new()],
             tenants: HashMap::new(),
             memory_check: 0,
             memory_full: false,
@@ -280,7 +289,7 @@ impl QueueState {
             parked: self.lanes.parked_lanes(),
             keys: self.lanes.active_keys(),
             series: self.table.len(),
-            table_bytes: self.table.heap_bytes(),
+            table_bytes: self.table.heap_bytes() + self.lanes.key_bytes(),
             lane_bytes: self.nodes.heap_bytes() + self.lanes.heap_bytes() + self.batch_bytes,
             records: self.records.len(),
             run_bytes: self.records.heap_bytes(),
@@ -315,21 +324,48 @@ impl QueueState {
             self.memory_full = false;
             return true;
         }
-        // What is asked for each record is cheap; what is summed over many things is asked now and then.
-        self.memory_check += 1;
-        if self.memory_full || self.memory_check.is_multiple_of(32) {
-            let memory = self.options.memory;
-            let (table, lanes) = (&mut self.table, &mut self.lanes);
-            table.shrink(memory.table, |key| lanes.series_gone(key));
-            let held = self.nodes.heap_bytes() + self.lanes.heap_bytes() + self.batch_bytes;
-            // A slab keeps its size when it empties: what counts is whether it would have to grow.
-            let nodes_full =
-                held > memory.lanes && self.nodes.counts().total() * 32 > memory.lanes as u64 / 2;
-            self.memory_full = nodes_full
-                || self.table.heap_bytes() > memory.table + memory.table / 8
-                || self.records.heap_bytes() > memory.runs;
+        if self.memory_full {
+            self.memory_full = self.exceeds_memory();
         }
-        !self.memory_full && self.lanes.queued() < self.options.limits.queued
+        !self.is_pressed()
+    }
+
+    /// The reader waits for room: whatever can be sent is due, so that a wait for company never becomes a
+    /// wait for nothing.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.memory_full || self.lanes.queued() >= self.options.limits.queued
+    }
+
+    /// Notices that memory is short. Sums over many things, so it looks only now and then.
+    pub(super) fn look_at_memory(&mut self) {
+        self.memory_check += 1;
+        if self.memory_check.is_multiple_of(32) {
+            self.memory_full = self.exceeds_memory();
+        }
+    }
+
+    fn exceeds_memory(&mut self) -> bool {
+        let memory = self.options.memory;
+        let (table, lanes) = (&mut self.table, &mut self.lanes);
+        let keys = lanes.key_bytes();
+        let limit = memory.table.saturating_sub(keys);
+        table.shrink(limit, |key| lanes.series_gone(key));
+        let share = |share: usize, held: usize, used: usize| held > share && used > share / 2;
+        let keys = lanes.key_bytes();
+        let beside = lanes.heap_bytes() + self.batch_bytes;
+        share(
+            memory.lanes,
+            self.nodes.heap_bytes() + beside,
+            self.nodes.used_bytes() + beside,
+        ) || share(
+            memory.table + memory.table / 8,
+            table.heap_bytes() + keys,
+            table.used_bytes() + keys,
+        ) || share(
+            memory.runs,
+            self.records.heap_bytes(),
+            self.records.used_bytes(),
+        )
     }
 
     /// Mixed into a series' identity: the same labels of two tenants are two series.
@@ -337,12 +373,8 @@ impl QueueState {
         if let Some(salt) = self.tenants.get(tenant) {
             return *salt;
         }
-        let text = format!("{:?}", tenant.0);
-        let salt = if tenant.0.is_empty() {
-            0
-        } else {
-            xxh3_128(text.as_bytes())
-        };
+        let [high, low] = self.salts.each_ref().map(|key| key.hash_one(tenant));
+        let salt = u128::from(high) << 64 | u128::from(low);
         if self.tenants.len() > 10_000 {
             self.tenants.clear();
         }

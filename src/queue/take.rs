@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::lanes::KEYS_MAX;
 use super::ledger::DropReason;
+use super::mutants::{self, Mutant};
 use super::nodes::{Element, Origin};
 use super::state::{Absent, Laggard, QueueState, StallOn, Stalled};
 use super::table::SeriesRef;
@@ -50,8 +51,11 @@ pub enum Role {
 impl QueueState {
     /// What the reader should do next.
     pub fn plan(&mut self, now: Instant) -> Plan {
-        if let Some(seq) = self.requeue.front() {
-            return Plan::Requeue(*seq);
+        while let Some(seq) = self.requeue.front() {
+            if self.wants_reading(*seq) {
+                return Plan::Requeue(*seq);
+            }
+            self.requeue.pop_front();
         }
         if !self.has_room() {
             return Plan::Wait;
@@ -69,6 +73,12 @@ impl QueueState {
             return Plan::Laggard(seq);
         }
         lead
+    }
+
+    /// The record is to be read.
+    fn wants_reading(&self, seq: Seq) -> bool {
+        let slot = self.records.slot(seq);
+        slot.is_some_and(|slot| self.records.get(slot).wants_reading())
     }
 
     fn lead_plan(&mut self, now: Instant) -> Plan {
@@ -126,28 +136,61 @@ impl QueueState {
     pub fn enter(&mut self, record: &Arc<Record>, log: &dyn Log) -> Option<u32> {
         let seq = record.seq;
         if let Some(slot) = self.records.slot(seq) {
-            let tracked = self.records.get(slot);
-            if tracked.is_taken() || tracked.withheld {
-                self.lead = seq.next();
-                return None;
-            }
-            return Some(slot);
+            let wanted = self.records.get(slot).wants_reading();
+            self.give_up_before(seq, log);
+            self.lead = if wanted { seq } else { seq.next() };
+            return wanted.then_some(slot);
         }
+        self.give_up_before(seq, log);
         if seq < self.entered {
             self.lead = seq.next();
             return None;
         }
-        let lost = record.totals - record.admitted - self.entered_totals;
-        self.ledger.drop(DropReason::LogFull, lost);
+        self.lost_up_to(record.totals - record.admitted);
         (self.entered, self.entered_totals) = (seq.next(), record.totals);
         let slot = self.records.enter(Arc::clone(record));
-        match self.absent.remove(&seq) {
+        let later = self.absent.split_off(&seq.next());
+        let absent = std::mem::replace(&mut self.absent, later).remove(&seq);
+        match absent {
             None => return Some(slot),
             Some(Absent::Withheld) => self.records.get_mut(slot).withheld = true,
             Some(Absent::Expired) => self.drop_untaken(slot, DropReason::Withdrawn, log),
         }
         self.lead = seq.next();
         None
+    }
+
+    /// The log has nothing for the lead. Says whether there is something else to do than to wait.
+    ///
+    /// Records that the lead should have come to may have been given up for room: then they are booked, and
+    /// the lead goes to the log's end. And while the lead rests, every turn is the laggard's.
+    pub fn rest(&mut self, log: &dyn Log) -> bool {
+        if let Some((end, totals)) = log.end_behind(self.lead) {
+            self.give_up_before(end, log);
+            if end > self.entered {
+                self.lost_up_to(totals);
+                (self.entered, self.entered_totals) = (end, totals);
+            }
+            self.lead = end;
+            return true;
+        }
+        self.laggard_turn = false;
+        self.has_room() && self.laggard_place().is_some()
+    }
+
+    /// Records that the lead has come to before, must read again, and finds gone.
+    fn give_up_before(&mut self, seq: Seq, log: &dyn Log) {
+        if self.lead < seq {
+            for slot in self.records.between(self.lead, seq) {
+                self.drop_untaken(slot, DropReason::LogFull, log);
+            }
+        }
+    }
+
+    /// Records never entered are gone: everything up to these totals of the log.
+    fn lost_up_to(&mut self, totals: Counts) {
+        self.ledger
+            .drop(DropReason::LogFull, totals - self.entered_totals);
     }
 
     /// Goes on in the record where the lead had to stop.
@@ -182,8 +225,9 @@ impl QueueState {
         now: Instant,
         log: &dyn Log,
     ) {
-        let record = Arc::clone(&self.records.get(slot).record);
-        if role == Role::Lead {
+        let tracked = self.records.get_mut(slot);
+        let record = Arc::clone(&tracked.record);
+        if !std::mem::replace(&mut tracked.read, true) {
             self.metadata.absorb(&record.tenant, decoded);
         }
         let stalled = self.take_rows(role, slot, &record, decoded, now);
@@ -195,7 +239,7 @@ impl QueueState {
                         slot,
                         decoded: Arc::clone(decoded),
                         on,
-                    })
+                    });
                 }
                 None => self.lead = record.seq.next(),
             },
@@ -207,6 +251,7 @@ impl QueueState {
             Role::Requeue => self.requeue.retain(|waiting| *waiting != record.seq),
         }
         self.leave_if_settled(slot, log);
+        self.look_at_memory();
     }
 
     /// Takes series by series; what made the lead stop, if it had to.
@@ -235,7 +280,7 @@ impl QueueState {
             if role == Role::Lead && !self.lanes.key_has_room(key) {
                 return Some(StallOn::Keys);
             }
-            let lane = self.lanes.open(key, number);
+            let lane = self.lanes.open_to_push(key, number);
             match self.may_take(role, lane, record.seq, now) {
                 Take::Yes => {}
                 Take::Later => continue,
@@ -256,6 +301,10 @@ impl QueueState {
         match role {
             Role::Lead if self.lanes.parked(lane).is_some() => return Take::Later,
             Role::Laggard if !self.in_pass(lane) => return Take::Later,
+            // The pass will come to it, after what is older.
+            Role::Requeue if self.left_at(lane).is_some_and(|left| left <= seq) => {
+                return Take::Later;
+            }
             _ if !self.lanes.is_full(lane) => return Take::Yes,
             Role::Lead => {
                 self.lanes.settle_pushes();
@@ -265,21 +314,24 @@ impl QueueState {
                 self.work.parked += 1;
                 self.lanes.park(lane, seq);
             }
-            Role::Laggard => {
+            // Left here: a pass under way, which may be past this place, does not bring it up to the lead.
+            Role::Laggard | Role::Requeue => {
                 self.lanes.park(lane, seq);
                 if let Some(pass) = &mut self.laggard {
                     pass.lanes.remove(&lane);
                 }
             }
-            Role::Requeue => {
-                let from = self
-                    .lanes
-                    .parked(lane)
-                    .map_or(seq, |parked| parked.min(seq));
-                self.lanes.park(lane, from);
-            }
         }
         Take::Later
+    }
+
+    /// From where on the elements of a parked lane are untaken.
+    fn left_at(&self, lane: u32) -> Option<Seq> {
+        let parked = self.lanes.parked(lane)?;
+        match &self.laggard {
+            Some(pass) if pass.lanes.contains(&lane) => Some(parked.max(pass.at)),
+            _ => Some(parked),
+        }
     }
 
     fn in_pass(&self, lane: u32) -> bool {
@@ -347,6 +399,9 @@ impl QueueState {
                 self.lanes
                     .push(lane, (series, node), when, &mut self.table, &mut self.nodes);
                 self.work.taken += 1;
+            }
+            if mutants::present(Mutant::TakeTwice) && range.len() == 2 {
+                continue;
             }
             self.records
                 .get_mut(target.slot)
