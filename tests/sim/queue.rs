@@ -1,0 +1,359 @@
+//! One queue as its reader and sender drive it, one step at a time, so that anything may happen between.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use sluicegate::log::memory::MemoryLog;
+use sluicegate::log::{Fetched, Log, Seq};
+use sluicegate::model::counts::{Counts, Kind};
+use sluicegate::queue::batch::{Batch, Outcome};
+use sluicegate::queue::dispatch::{Again, Next};
+use sluicegate::queue::ledger::DropReason;
+use sluicegate::queue::state::{QueueOptions, QueueState};
+use sluicegate::queue::take::{Plan, Role};
+use sluicegate::wire;
+use sluicegate::wire::decoded::{Decoded, IdentityKey};
+use tokio::time::Instant;
+
+use super::data::WALK;
+use super::oracle::{Admitted, Oracle};
+
+/// Where a reader is.
+enum Reading {
+    Plans,
+    Planned(Plan, u64),
+    Decodes {
+        role: Role,
+        slot: u32,
+        fetched: Fetched,
+        generation: u64,
+    },
+    /// Until something is settled, or until this record is there.
+    Sleeps(Option<Seq>),
+}
+
+/// Where a dispatcher is.
+#[derive(Clone, Copy)]
+enum Dispatching {
+    Asks,
+    /// Until then, or until something changes.
+    Sleeps(Option<Instant>),
+}
+
+/// A request on its way.
+pub(crate) struct Attempt {
+    pub(crate) batch: Arc<Batch>,
+    /// It gets no answer before.
+    pub(crate) until: Instant,
+}
+
+/// What a receiver answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Written,
+    Failed,
+    Asked,
+    Held,
+    Conflict,
+    Partly,
+    NotIn1_0,
+    OtherProtocol,
+}
+
+/// A queue with all around it.
+pub(crate) struct Queue {
+    pub(crate) state: Arc<Mutex<QueueState>>,
+    pub(crate) options: QueueOptions,
+    pub(crate) oracle: Oracle,
+    pub(crate) attempts: Vec<Attempt>,
+    reading: Reading,
+    pub(crate) wake: Arc<Mutex<Woken>>,
+    dispatching: Dispatching,
+    /// A record that must be decoded again cannot be, once in so many.
+    pub(crate) unreadable: Option<u8>,
+    key: IdentityKey,
+}
+
+/// Who was told that something changed.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Woken {
+    reader: bool,
+    dispatcher: bool,
+}
+
+impl Woken {
+    pub(crate) fn both(&mut self) {
+        *self = Self {
+            reader: true,
+            dispatcher: true,
+        };
+    }
+}
+
+impl Queue {
+    pub(crate) fn new(options: QueueOptions, key: IdentityKey, log: &MemoryLog) -> Self {
+        Self {
+            state: Arc::new(Mutex::new(QueueState::new(
+                options.clone(),
+                Seq(1),
+                log.totals(),
+            ))),
+            options,
+            oracle: Oracle::default(),
+            attempts: Vec::new(),
+            reading: Reading::Plans,
+            wake: Arc::default(),
+            dispatching: Dispatching::Asks,
+            unreadable: None,
+            key,
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, QueueState> {
+        locked(&self.state)
+    }
+
+    pub(crate) fn wake(&self) -> MutexGuard<'_, Woken> {
+        locked(&self.wake)
+    }
+
+    pub(crate) fn sends(&self) -> impl Fn(Kind) -> bool + use<> {
+        let (histograms, exemplars) = (self.options.send_histograms, self.options.send_exemplars);
+        move |kind| match kind {
+            Kind::Sample => true,
+            Kind::Histogram => histograms,
+            Kind::Exemplar => exemplars,
+        }
+    }
+
+    /// One step of the reader, as `queue/reader.rs` takes it. `false`: it sleeps.
+    pub(crate) fn read(
+        &mut self,
+        log: &MemoryLog,
+        admitted: &mut Admitted,
+        rng: &mut fastrand::Rng,
+    ) -> bool {
+        let now = Instant::now();
+        self.reading = match std::mem::replace(&mut self.reading, Reading::Plans) {
+            Reading::Sleeps(on) => {
+                let appended = on.is_some_and(|seq| is_ready(log.appended(seq)));
+                if !std::mem::take(&mut self.wake().reader) && !appended {
+                    self.reading = Reading::Sleeps(on);
+                    return false;
+                }
+                Reading::Plans
+            }
+            Reading::Plans => {
+                let mut state = self.lock();
+                Reading::Planned(state.plan(now), state.generation())
+            }
+            Reading::Planned(plan, generation) => self.follow(plan, generation, log, now),
+            Reading::Decodes {
+                role,
+                slot,
+                fetched,
+                generation,
+            } => {
+                self.take(role, slot, fetched, generation, (log, admitted, rng));
+                Reading::Plans
+            }
+        };
+        true
+    }
+
+    fn follow(&mut self, plan: Plan, generation: u64, log: &MemoryLog, now: Instant) -> Reading {
+        let (role, seq) = match plan {
+            Plan::Wait => return Reading::Sleeps(None),
+            Plan::Resume => {
+                self.lock().resume(now, log);
+                self.wake().dispatcher = true;
+                return Reading::Plans;
+            }
+            Plan::Lead(seq) => (Role::Lead, seq),
+            Plan::Laggard(seq) => (Role::Laggard, seq),
+            Plan::Requeue(seq) => (Role::Requeue, seq),
+        };
+        let fetched = log.fetch(self.options.index, seq);
+        let fetched = match (role, fetched) {
+            (Role::Lead, None) if self.lock().rest(log) => return Reading::Plans,
+            (Role::Lead, None) => return Reading::Sleeps(Some(seq)),
+            (Role::Lead, Some(fetched)) => fetched,
+            (_, fetched) => {
+                let Some(fetched) = fetched.filter(|fetched| fetched.record.seq == seq) else {
+                    self.lock().gone(seq, DropReason::LogFull, log);
+                    return Reading::Plans;
+                };
+                fetched
+            }
+        };
+        let mut state = self.lock();
+        if state.generation() != generation {
+            return Reading::Plans;
+        }
+        let slot = match role {
+            Role::Lead => state.enter(&fetched.record, log),
+            Role::Laggard | Role::Requeue => state.slot_of(fetched.record.seq),
+        };
+        match slot {
+            Some(slot) => Reading::Decodes {
+                role,
+                slot,
+                fetched,
+                generation,
+            },
+            None => Reading::Plans,
+        }
+    }
+
+    fn take(
+        &mut self,
+        role: Role,
+        slot: u32,
+        fetched: Fetched,
+        generation: u64,
+        (log, admitted, rng): (&MemoryLog, &mut Admitted, &mut fastrand::Rng),
+    ) {
+        let record = fetched.record;
+        let fails = self.unreadable.is_some_and(|once| rng.u8(..once) == 0);
+        let Some(decoded) = fetched
+            .decoded
+            .or_else(|| (!fails).then(|| self.decode(role, &record)))
+        else {
+            admitted.unreadable.insert(record.seq);
+            return self.lock().gone(record.seq, DropReason::Unreadable, log);
+        };
+        let mut state = self.lock();
+        if state.generation() != generation || state.slot_of(record.seq) != Some(slot) {
+            return;
+        }
+        if state.is_withheld(slot) {
+            return state.pass_by(record.seq);
+        }
+        state.take(role, slot, &decoded, Instant::now(), log);
+        drop(state);
+        self.wake().dispatcher = true;
+    }
+
+    fn decode(&self, role: Role, record: &sluicegate::log::Record) -> Arc<Decoded> {
+        self.lock().decoded_again(role);
+        let message = record.body.to_vec();
+        Arc::new(
+            wire::walk(message, record.protocol, &WALK, &self.key).expect("it was read before"),
+        )
+    }
+
+    /// One step of the dispatcher, as `queue/sender.rs` takes it. `false`: it sleeps.
+    pub(crate) fn dispatch(&mut self, admitted: &Admitted, hang: Duration) -> Result<bool, String> {
+        let now = Instant::now();
+        if let Dispatching::Sleeps(until) = self.dispatching {
+            let over = until.is_some_and(|until| until <= now);
+            if !std::mem::take(&mut self.wake().dispatcher) && !over {
+                return Ok(false);
+            }
+        }
+        let next = self.lock().next_send(now);
+        match next {
+            Next::Wait(until) => self.dispatching = Dispatching::Sleeps(until),
+            Next::Send(batch, attempt) => {
+                self.dispatching = Dispatching::Asks;
+                if attempt == 0 {
+                    self.oracle.cut(&batch, admitted)?;
+                }
+                self.wake().reader = true;
+                self.attempts.push(Attempt {
+                    batch,
+                    until: now + hang,
+                });
+            }
+        }
+        Ok(true)
+    }
+
+    /// Requests go out until nothing may.
+    pub(crate) fn dispatch_all(&mut self, admitted: &Admitted) {
+        self.wake().dispatcher = true;
+        while self
+            .dispatch(admitted, Duration::ZERO)
+            .expect("a sound batch")
+        {}
+    }
+
+    /// When the dispatcher wakes by itself.
+    pub(crate) fn wakes_at(&self) -> Option<Instant> {
+        match self.dispatching {
+            Dispatching::Asks => None,
+            Dispatching::Sleeps(until) => until,
+        }
+    }
+
+    /// An attempt gets its answer.
+    pub(crate) fn answer(
+        &mut self,
+        place: usize,
+        answer: Answer,
+        (log, admitted, rng): (&MemoryLog, &Admitted, &mut fastrand::Rng),
+    ) {
+        let now = Instant::now();
+        let Attempt { batch, .. } = self.attempts.swap_remove(place);
+        let counts = batch.counts;
+        let mut outcome = Outcome::default();
+        let again = match answer {
+            Answer::Failed => Some(Again::Failed),
+            Answer::Asked => Some(Again::Asked(Duration::from_millis(rng.u64(1..90_000)))),
+            Answer::Held => Some(Again::Held),
+            Answer::OtherProtocol => {
+                self.lock().resent(batch.id);
+                self.attempts.push(Attempt { batch, until: now });
+                return;
+            }
+            Answer::Written => {
+                outcome.delivered = counts;
+                None
+            }
+            Answer::Conflict => {
+                outcome.unconfirmed = counts;
+                None
+            }
+            Answer::Partly => {
+                for kind in Kind::ALL {
+                    *outcome.delivered.slot(kind) = rng.u64(..=counts.get(kind));
+                }
+                outcome.dropped = vec![(DropReason::Rejected, counts - outcome.delivered)];
+                outcome.refusal = Some("because".to_owned());
+                None
+            }
+            Answer::NotIn1_0 => {
+                let custom = Counts::of(Kind::Histogram, self.oracle.custom(&batch, admitted));
+                outcome.dropped = vec![(DropReason::Unrepresentable, custom)];
+                outcome.delivered = counts - custom;
+                None
+            }
+        };
+        if let Some(again) = again {
+            let wait = self.lock().again(batch.id, again, rng.f64(), now);
+            assert!(
+                wait > Duration::ZERO && wait <= Duration::from_secs(67),
+                "{again:?}: {wait:?}"
+            );
+            self.wake().dispatcher = true;
+            return;
+        }
+        self.oracle.settled(batch.id, &outcome, admitted);
+        self.lock().settle(batch.id, &outcome, now, log);
+        self.wake().both();
+    }
+}
+
+/// A lock that a failed assertion elsewhere does not spoil.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Polls once, as a task that has just been woken does.
+pub(crate) fn is_ready(future: impl Future) -> bool {
+    let mut context = Context::from_waker(Waker::noop());
+    matches!(pin!(future).poll(&mut context), Poll::Ready(_))
+}
