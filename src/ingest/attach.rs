@@ -285,4 +285,21 @@ mod tests {
         assert_eq!(attachments.counts(), (0, 0));
         assert!(told.0.lock().unwrap().is_empty(), "nothing was withdrawn");
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_becomes_of_one_copy_leaves_a_later_one_its_place() {
+        let attachments = Arc::new(Attachments::default());
+        let told = Told::default();
+        let append = || attachments.append(ID, &told, awaited(), drop).0;
+        let (first, second, third) = (append(), append(), append());
+        first.answered();
+        // The same body once more, after its answer: a record of its own.
+        let later = append();
+        second.answered();
+        third.told_to_come_back(Instant::now(), &told);
+        assert_eq!(attachments.counts(), (1, 0), "the later one still waits");
+        later.told_to_come_back(Instant::now(), &told);
+        assert_eq!(attachments.counts(), (1, 1));
+        assert_eq!(*told.0.lock().unwrap(), ["withdraw"]);
+    }
 }

@@ -21,8 +21,8 @@ use super::{
 use crate::model::counts::Counts;
 use crate::wire::decoded::Decoded;
 
-/// Above this share a tenant that holds over half of the log waits.
-const CROWDED: f64 = 0.8;
+/// Above so many tenths of the limit a tenant that holds over half of the log waits.
+const CROWDED_TENTHS: u64 = 8;
 /// Bounds of the Retry-After that a full log answers.
 const RETRY_AFTER: (f64, f64) = (1.0, 5.0);
 /// Time over which the drain rate is averaged.
@@ -224,9 +224,9 @@ impl Inner {
             return Err(held + bytes - self.limit);
         }
         let own = self.tenants.get(tenant).copied().unwrap_or(0);
-        let crowded = held as f64 > CROWDED * self.limit as f64;
-        if crowded && self.tenants.len() > 1 && own > self.bytes / 2 {
-            return Err(held - (CROWDED * self.limit as f64) as u64);
+        let crowded = self.limit / 10 * CROWDED_TENTHS;
+        if held > crowded && self.tenants.len() > 1 && own > self.bytes / 2 {
+            return Err(held - crowded);
         }
         self.reserved += bytes;
         Ok(())
@@ -248,7 +248,9 @@ impl Inner {
                 gone.push(*seq);
             }
         }
-        gone.into_iter().for_each(|seq| self.remove(seq));
+        for seq in gone {
+            self.remove(seq);
+        }
     }
 
     fn append(&mut self, new: NewRecord) -> Arc<Record> {

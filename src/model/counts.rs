@@ -40,6 +40,7 @@ pub struct Counts {
 
 impl Counts {
     /// `n` elements of one kind.
+    #[must_use]
     pub fn of(kind: Kind, n: u64) -> Self {
         let mut counts = Self::default();
         *counts.slot(kind) = n;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::grouping::Grouping;
 use super::lanes::{KeyRef, LaneRef, Lanes};
+use super::mutants::{self, Mutant};
 use super::nodes::{Element, NONE, Nodes};
 use super::table::{Series, SeriesRef, SeriesTable};
 use crate::log::Seq;
@@ -50,6 +51,9 @@ impl Lanes {
         self.pick_from(first, &mut pick, table, nodes);
         if pick.room > 0 {
             self.fill(key, &mut pick, table, nodes);
+        }
+        if mutants::present(Mutant::SkipLock) {
+            pick.lanes.remove(0);
         }
         for lane in &pick.lanes {
             self.lane_mut(*lane).locks += 1;
@@ -237,6 +241,10 @@ impl Writer<'_> {
             self.origins.push((node.record, node.ordinal()));
             entry.head = node.next;
             let element = nodes.remove(at);
+            if mutants::present(Mutant::Leak) && node.ordinal() == 2 {
+                self.origins.pop();
+                continue;
+            }
             if open
                 .as_ref()
                 .is_none_or(|open| !joins(open, &element, self.content))

@@ -9,6 +9,7 @@ use super::batch::{Batch, BatchId, Outcome, Run, runs_of};
 use super::gate::RETRY_AFTER_MAX;
 use super::lanes::KeyRef;
 use super::ledger::DropReason;
+use super::mutants::{self, Mutant};
 use super::state::{Flight, QueueState, Status};
 use crate::log::Log;
 use crate::model::counts::{Counts, Kind};
@@ -150,6 +151,9 @@ impl QueueState {
         };
         let wait = wait.mul_f64(1.0 + 0.1 * jitter);
         flight.status = Status::Waiting(now + wait);
+        if mutants::present(Mutant::FreeOnRetry) {
+            self.lanes.unlock(&std::mem::take(&mut flight.lanes));
+        }
         self.retries.insert((now + wait, id));
         wait
     }
@@ -191,6 +195,9 @@ impl QueueState {
             self.gate.unused(now);
         }
         self.book(&flight.batch, outcome, now);
+        if mutants::present(Mutant::SettleTwice) {
+            self.book(&flight.batch, outcome, now);
+        }
         self.batch_bytes -= flight.bytes;
         let mut refused = refused_of(outcome);
         for run in &flight.batch.runs {
@@ -234,6 +241,9 @@ impl QueueState {
             if part > 0 && tracked.message.is_none() {
                 tracked.message = message.map(str::to_owned);
             }
+        }
+        if mutants::present(Mutant::ForgetRun) && run.from % 7 == 3 {
+            return;
         }
         self.records.settle(run);
     }

@@ -58,11 +58,10 @@ impl Gate {
     /// May a request go out while `in_flight` are? If not now, from when; `None`: when one returns.
     pub fn admits(&self, in_flight: usize, now: Instant) -> Result<(), Option<Instant>> {
         match self.state {
-            GateState::Open => Ok(()),
-            GateState::Ramp(limit) if in_flight < limit => Ok(()),
-            GateState::Ramp(_) | GateState::Probing => Err(None),
             GateState::Closed(until) if now < until => Err(Some(until)),
-            GateState::Closed(_) => Ok(()),
+            GateState::Ramp(limit) if in_flight >= limit => Err(None),
+            GateState::Probing => Err(None),
+            GateState::Open | GateState::Ramp(_) | GateState::Closed(_) => Ok(()),
         }
     }
 

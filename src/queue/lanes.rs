@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::grouping::{Grouping, LANES, Separation};
+use super::mutants::{self, Mutant};
 use super::nodes::{NONE, Node, Nodes};
 use super::table::{SeriesRef, SeriesTable};
 use crate::log::Seq;
@@ -126,6 +127,7 @@ pub(super) struct Key {
 }
 
 /// All lanes of a queue.
+#[allow(clippy::struct_field_names, reason = "the lanes of all lanes")]
 pub struct Lanes {
     pub(super) limits: LaneLimits,
     pub(super) grouping: Grouping,
@@ -423,11 +425,14 @@ impl Lanes {
     ) {
         let entry = table.get_mut(series);
         if entry.queued == 0 {
+            (entry.head, entry.tail) = (node, node);
+        } else if mutants::present(Mutant::PushFront) {
+            nodes.link(node, entry.head);
             entry.head = node;
         } else {
             nodes.link(entry.tail, node);
+            entry.tail = node;
         }
-        entry.tail = node;
         entry.queued += 1;
         let first = entry.queued == 1;
         let held = self.lane_mut(lane);

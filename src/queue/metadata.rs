@@ -206,4 +206,43 @@ mod tests {
         assert_eq!(family_of("http_requests_total", 1), "http_requests_total");
         assert_eq!(family_of("rpc_seconds", 3), "rpc_seconds");
     }
+
+    #[test]
+    fn what_changes_again_and_again_is_kept_once_and_tenants_are_bounded() {
+        use crate::wire::decoded::{IdentityKey, WalkLimits};
+        use crate::wire::pb::rw1::{MetricMetadata, WriteRequest};
+        use prost::Message;
+        let limits = WalkLimits {
+            series: 10,
+            elements: 10,
+            labels: 10,
+            label_bytes: 0,
+            expanded_bytes: 100,
+        };
+        let says = |help: &str| {
+            let family = MetricMetadata {
+                metric_family_name: "up".to_owned(),
+                help: help.to_owned(),
+                ..MetricMetadata::default()
+            };
+            let message = WriteRequest {
+                metadata: vec![family],
+                ..WriteRequest::default()
+            };
+            let message = message.encode_to_vec();
+            crate::wire::walk(message, Protocol::V1, &limits, &IdentityKey::fixed(0)).unwrap()
+        };
+        let mut cache = MetadataCache::new(1000);
+        let tenant = |n: usize| Arc::new(Tenant(vec![("tenant".to_owned(), n.to_string())]));
+        for _ in 0..10 {
+            cache.absorb(&tenant(0), &says("one"));
+            cache.absorb(&tenant(0), &says("other"));
+        }
+        let changed = cache.to_send(false);
+        assert_eq!(changed.len(), 1);
+        assert_eq!(changed[0].1.len(), 1, "the last word counts");
+        (1..100).for_each(|n| cache.absorb(&tenant(n), &says("one")));
+        assert!(cache.heap_bytes() <= 1000 && cache.tenants.len() <= 6);
+        assert_eq!(cache.received, 20 + 99);
+    }
 }

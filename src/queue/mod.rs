@@ -18,6 +18,7 @@ pub mod journal;
 pub mod lanes;
 pub mod ledger;
 pub mod metadata;
+pub mod mutants;
 pub mod nodes;
 pub mod protocol;
 mod reader;

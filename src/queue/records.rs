@@ -41,7 +41,7 @@ impl Tracked {
 
     /// It has to be read: for elements to take, or because it never was.
     pub fn wants_reading(&self) -> bool {
-        !(self.withheld || self.read && self.is_taken())
+        !self.withheld && (!self.read || !self.is_taken())
     }
 
     /// Nothing is left to take.

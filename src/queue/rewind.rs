@@ -71,7 +71,9 @@ impl QueueState {
                 });
                 lanes.insert(self.lanes.open(key, number));
             }
-            lanes.iter().for_each(|lane| self.lanes.lock(*lane));
+            for lane in &lanes {
+                self.lanes.lock(*lane);
+            }
             flight.lanes = lanes.into_iter().collect();
         }
     }
@@ -101,9 +103,9 @@ impl QueueState {
             .lanes
             .withdraw(slot, seq_of, &mut self.table, &mut self.nodes);
         let tracked = self.records.get_mut(slot);
-        ordinals
-            .iter()
-            .for_each(|ordinal| tracked.taken.remove(*ordinal, ordinal + 1));
+        for ordinal in ordinals {
+            tracked.taken.remove(ordinal, ordinal + 1);
+        }
         tracked.withheld = true;
         self.requeue.retain(|waiting| *waiting != seq);
     }
@@ -137,15 +139,12 @@ impl QueueState {
 
     /// The sender of a withdrawn record did not come back in time.
     pub fn expire(&mut self, seq: Seq, log: &dyn Log) {
-        match self.records.slot(seq) {
-            Some(slot) if self.records.get(slot).withheld => {
+        if let Some(slot) = self.records.slot(seq) {
+            if self.records.get(slot).withheld {
                 self.drop_untaken(slot, DropReason::Withdrawn, log);
             }
-            Some(_) => {}
-            None if self.absent.contains_key(&seq) => {
-                self.absent.insert(seq, Absent::Expired);
-            }
-            None => {}
+        } else if let Some(absent) = self.absent.get_mut(&seq) {
+            *absent = Absent::Expired;
         }
     }
 }

@@ -40,6 +40,10 @@ pub struct MemoryShares {
 
 /// What a queue is made of.
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "switches of the configuration"
+)]
 pub struct QueueOptions {
     /// Its name, as the user gave it.
     pub name: String,

@@ -96,15 +96,12 @@ impl SeriesTable {
             in_flight: 0,
             sort,
         };
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.slots[slot as usize] = Some(series);
-                slot
-            }
-            None => {
-                self.slots.push(Some(series));
-                self.slots.len() as u32 - 1
-            }
+        let slot = if let Some(slot) = self.free.pop() {
+            self.slots[slot as usize] = Some(series);
+            slot
+        } else {
+            self.slots.push(Some(series));
+            self.slots.len() as u32 - 1
         };
         let slots = &self.slots;
         let rehash = |slot: &u32| slots[*slot as usize].as_ref().map_or(0, |s| s.id as u64);

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::lanes::KEYS_MAX;
 use super::ledger::DropReason;
+use super::mutants::{self, Mutant};
 use super::nodes::{Element, Origin};
 use super::state::{Absent, Laggard, QueueState, StallOn, Stalled};
 use super::table::SeriesRef;
@@ -398,6 +399,9 @@ impl QueueState {
                 self.lanes
                     .push(lane, (series, node), when, &mut self.table, &mut self.nodes);
                 self.work.taken += 1;
+            }
+            if mutants::present(Mutant::TakeTwice) && range.len() == 2 {
+                continue;
             }
             self.records
                 .get_mut(target.slot)

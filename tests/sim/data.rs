@@ -113,7 +113,7 @@ impl Source {
             row.list(number, &tenant, &mut elements);
         }
         let message = match protocol {
-            Protocol::V1 => encode_v1(&rows, rng),
+            Protocol::V1 => encode_v1(&rows, some_metadata(rng)),
             Protocol::V2 => encode_v2(&rows),
         };
         Request {
@@ -274,12 +274,23 @@ pub(crate) fn series_text<'a>(
 ) -> String {
     let mut text = format!("{:?}", tenant.0);
     for (name, value) in labels {
-        text += &format!(" {name}={value}");
+        text.extend([" ", name, "=", value]);
     }
     text
 }
 
-fn encode_v1(rows: &[Row], rng: &mut fastrand::Rng) -> Vec<u8> {
+fn some_metadata(rng: &mut fastrand::Rng) -> Vec<rw1::MetricMetadata> {
+    let families = rng.usize(..3);
+    let one = |n| rw1::MetricMetadata {
+        r#type: 1,
+        metric_family_name: format!("metric_{n}"),
+        help: format!("help {}", rng.u8(..4)),
+        unit: String::new(),
+    };
+    (0..families).map(one).collect()
+}
+
+fn encode_v1(rows: &[Row], metadata: Vec<rw1::MetricMetadata>) -> Vec<u8> {
     let series = |row: &Row| rw1::TimeSeries {
         labels: row
             .labels
@@ -315,14 +326,8 @@ fn encode_v1(rows: &[Row], rng: &mut fastrand::Rng) -> Vec<u8> {
             .map(|(value, custom)| histogram_v1(row, *value, *custom))
             .collect(),
     };
-    let metadata = (0..rng.usize(..3)).map(|n| rw1::MetricMetadata {
-        r#type: 1,
-        metric_family_name: format!("metric_{n}"),
-        help: format!("help {}", rng.u8(..4)),
-        unit: String::new(),
-    });
     rw1::WriteRequest {
-        metadata: metadata.collect(),
+        metadata,
         timeseries: rows.iter().map(series).collect(),
     }
     .encode_to_vec()
@@ -396,4 +401,37 @@ fn encode_v2(rows: &[Row]) -> Vec<u8> {
         timeseries,
     }
     .encode_to_vec()
+}
+
+/// A 1.0 request: by instance, so many samples and exemplars of one series each.
+pub(crate) fn plain(rows: &[(&str, usize, usize)], next_id: &mut u64) -> Request {
+    let mut value = |_| {
+        *next_id += 1;
+        let id = *next_id;
+        Value {
+            id,
+            timestamp: id.cast_signed(),
+            start: 0,
+        }
+    };
+    let mut row = |(instance, samples, exemplars): &(&str, usize, usize)| Row {
+        labels: [("__name__", "up"), ("instance", *instance), ("job", "node")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec(),
+        samples: (0..*samples).map(&mut value).collect(),
+        exemplars: (0..*exemplars).map(&mut value).collect(),
+        ..Row::default()
+    };
+    let rows: Vec<_> = rows.iter().map(&mut row).collect();
+    let tenant = Arc::<Tenant>::default();
+    let mut elements = Vec::new();
+    for (number, row) in rows.iter().enumerate() {
+        row.list(number, &tenant, &mut elements);
+    }
+    Request {
+        protocol: Protocol::V1,
+        tenant,
+        message: encode_v1(&rows, Vec::new()).into(),
+        elements,
+    }
 }

@@ -2,21 +2,12 @@
 //!
 //! `SLUICEGATE_SIM_SEEDS=n` runs n seeds instead of 64, `SLUICEGATE_SIM_SEED=n` replays one.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "what a simulation cannot go on without ends it"
-)]
-#![allow(
-    clippy::similar_names,
-    clippy::type_complexity,
-    clippy::match_bool,
-    clippy::option_option,
-    reason = "test code"
-)]
-
 mod data;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod oracle;
 mod queue;
+mod scenarios;
 mod setup;
 mod world;
 
@@ -38,7 +29,7 @@ fn nothing_is_lost_doubled_or_reordered_whatever_happens() {
     if let Some(seed) = number("SLUICEGATE_SIM_SEED") {
         println!(
             "{:?}",
-            run(seed).unwrap_or_else(|what| panic!("seed {seed}: {what}"))
+            run(World::new, seed).unwrap_or_else(|what| panic!("seed {seed}: {what}"))
         );
         return;
     }
@@ -69,13 +60,13 @@ fn nothing_is_lost_doubled_or_reordered_whatever_happens() {
 }
 
 /// Runs one seed. A failed assertion inside is a failure as any other.
-fn run(seed: u64) -> Result<Seen, String> {
+fn run(world: fn(u64) -> World, seed: u64) -> Result<Seen, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build();
     let runtime = runtime.expect("a runtime with nothing but a clock");
-    let run = || runtime.block_on(World::new(seed).run());
+    let run = || runtime.block_on(async { world(seed).run().await });
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         Err(text.unwrap_or_else(|| (*panic.downcast_ref::<&str>().unwrap_or(&"panic")).to_owned()))
@@ -92,9 +83,12 @@ fn run_all(seeds: u64) -> (Seen, Vec<String>) {
             if seed >= seeds || failures.len() >= 5 {
                 return (total, failures);
             }
-            match run(seed) {
-                Ok(seen) => total.add(&seen),
-                Err(what) => failures.push(format!("seed {seed}: {what}")),
+            match run(World::new, seed) {
+                Ok(happened) => total.add(&happened),
+                Err(what) => {
+                    eprintln!("seed {seed}: {what}");
+                    failures.push(format!("seed {seed}: {what}"));
+                }
             }
         }
     };

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -35,6 +35,14 @@ enum Reading {
     Sleeps(Option<Seq>),
 }
 
+/// Where a dispatcher is.
+#[derive(Clone, Copy)]
+enum Dispatching {
+    Asks,
+    /// Until then, or until something changes.
+    Sleeps(Option<Instant>),
+}
+
 /// A request on its way.
 pub(crate) struct Attempt {
     pub(crate) batch: Arc<Batch>,
@@ -63,7 +71,7 @@ pub(crate) struct Queue {
     pub(crate) attempts: Vec<Attempt>,
     reading: Reading,
     pub(crate) wake: Arc<Mutex<Woken>>,
-    dispatcher_sleeps: Option<Option<Instant>>,
+    dispatching: Dispatching,
     /// A record that must be decoded again cannot be, once in so many.
     pub(crate) unreadable: Option<u8>,
     key: IdentityKey,
@@ -98,18 +106,18 @@ impl Queue {
             attempts: Vec::new(),
             reading: Reading::Plans,
             wake: Arc::default(),
-            dispatcher_sleeps: None,
+            dispatching: Dispatching::Asks,
             unreadable: None,
             key,
         }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, QueueState> {
-        self.state.lock().unwrap()
+        locked(&self.state)
     }
 
     pub(crate) fn wake(&self) -> MutexGuard<'_, Woken> {
-        self.wake.lock().unwrap()
+        locked(&self.wake)
     }
 
     pub(crate) fn sends(&self) -> impl Fn(Kind) -> bool + use<> {
@@ -173,13 +181,13 @@ impl Queue {
             (Role::Lead, None) if self.lock().rest(log) => return Reading::Plans,
             (Role::Lead, None) => return Reading::Sleeps(Some(seq)),
             (Role::Lead, Some(fetched)) => fetched,
-            (_, fetched) => match fetched.filter(|fetched| fetched.record.seq == seq) {
-                Some(fetched) => fetched,
-                None => {
+            (_, fetched) => {
+                let Some(fetched) = fetched.filter(|fetched| fetched.record.seq == seq) else {
                     self.lock().gone(seq, DropReason::LogFull, log);
                     return Reading::Plans;
-                }
-            },
+                };
+                fetched
+            }
         };
         let mut state = self.lock();
         if state.generation() != generation {
@@ -240,7 +248,7 @@ impl Queue {
     /// One step of the dispatcher, as `queue/sender.rs` takes it. `false`: it sleeps.
     pub(crate) fn dispatch(&mut self, admitted: &Admitted, hang: Duration) -> Result<bool, String> {
         let now = Instant::now();
-        if let Some(until) = self.dispatcher_sleeps {
+        if let Dispatching::Sleeps(until) = self.dispatching {
             let over = until.is_some_and(|until| until <= now);
             if !std::mem::take(&mut self.wake().dispatcher) && !over {
                 return Ok(false);
@@ -248,9 +256,9 @@ impl Queue {
         }
         let next = self.lock().next_send(now);
         match next {
-            Next::Wait(until) => self.dispatcher_sleeps = Some(until),
+            Next::Wait(until) => self.dispatching = Dispatching::Sleeps(until),
             Next::Send(batch, attempt) => {
-                self.dispatcher_sleeps = None;
+                self.dispatching = Dispatching::Asks;
                 if attempt == 0 {
                     self.oracle.cut(&batch, admitted)?;
                 }
@@ -264,9 +272,21 @@ impl Queue {
         Ok(true)
     }
 
+    /// Requests go out until nothing may.
+    pub(crate) fn dispatch_all(&mut self, admitted: &Admitted) {
+        self.wake().dispatcher = true;
+        while self
+            .dispatch(admitted, Duration::ZERO)
+            .expect("a sound batch")
+        {}
+    }
+
     /// When the dispatcher wakes by itself.
     pub(crate) fn wakes_at(&self) -> Option<Instant> {
-        self.dispatcher_sleeps.flatten()
+        match self.dispatching {
+            Dispatching::Asks => None,
+            Dispatching::Sleeps(until) => until,
+        }
     }
 
     /// An attempt gets its answer.
@@ -325,6 +345,11 @@ impl Queue {
         self.lock().settle(batch.id, &outcome, now, log);
         self.wake().both();
     }
+}
+
+/// A lock that a failed assertion elsewhere does not spoil.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Polls once, as a task that has just been woken does.

@@ -8,6 +8,7 @@ use sluicegate::queue::lanes::LaneLimits;
 use sluicegate::queue::state::{MemoryShares, QueueOptions};
 
 /// What a run is made of.
+#[allow(clippy::struct_excessive_bools, reason = "each is chosen by itself")]
 pub(crate) struct Setup {
     pub(crate) queues: Vec<QueueOptions>,
     pub(crate) log_limit: u64,
