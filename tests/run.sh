@@ -86,6 +86,9 @@ fi
 section "cargo test"
 cargo test --release --locked "${CHECKED[@]}" </dev/null || die "cargo test"
 
+section "the simulation finds faults that are put in on purpose"
+cargo test --release --locked "${CHECKED[@]}" --features mutants --test sim mutants </dev/null || die "mutants"
+
 [ "${1:-}" = quick ] && exit 0
 
 # --- The release binary ----------------------------------------------------------------
