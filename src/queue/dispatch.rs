@@ -36,7 +36,9 @@ pub enum Again {
 }
 
 /// A batch that is held is tried again this much later than the longest backoff says.
-const HELD_FACTOR: u32 = 6;
+const HELD_FACTOR: u32 = 5;
+/// While a queue drains nothing waits longer for its next try, but for what a receiver asks.
+const DRAIN_WAIT: Duration = Duration::from_secs(1);
 /// After a 429 without Retry-After the endpoint is left alone this long.
 pub const ASKED_DEFAULT: Duration = Duration::from_secs(1);
 
@@ -149,13 +151,30 @@ impl QueueState {
                     .min(max.saturating_mul(HELD_FACTOR))
             }
         };
-        let wait = wait.mul_f64(1.0 + 0.1 * jitter);
+        let mut wait = wait.mul_f64(1.0 + 0.1 * jitter);
+        if self.draining && !matches!(why, Again::Asked(_)) {
+            wait = wait.min(DRAIN_WAIT);
+        }
         flight.status = Status::Waiting(now + wait);
         if mutants::present(Mutant::FreeOnRetry) {
             self.lanes.unlock(&std::mem::take(&mut flight.lanes));
         }
         self.retries.insert((now + wait, id));
         wait
+    }
+
+    /// There is little time left: batches that wait are tried again within a second, whatever they had
+    /// been told to wait for.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        let soon = now + DRAIN_WAIT;
+        let late: Vec<_> = self.retries.range((soon, BatchId(0))..).copied().collect();
+        for (at, id) in late {
+            self.retries.remove(&(at, id));
+            self.retries.insert((soon, id));
+            if let Some(flight) = self.flights.get_mut(&id) {
+                flight.status = Status::Waiting(soon);
+            }
+        }
     }
 
     /// An attempt brought no answer, although all of it may have arrived.

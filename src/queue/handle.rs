@@ -178,7 +178,10 @@ impl Queue {
 
     /// From now on everything is due at once.
     pub fn drain(&self) {
-        self.lock().drain();
+        let mut state = self.lock();
+        state.drain();
+        state.hurry(Instant::now());
+        drop(state);
         self.wake();
     }
 
@@ -462,8 +465,23 @@ impl QueueState {
     }
 }
 
+/// Held by every task of a queue. A panic in one is a fault of ours, and a task that is gone would keep its
+/// samples for ever without a word: the process ends at once instead. It is started again, and senders
+/// send again what was not acknowledged.
+pub(super) struct Vital;
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a task of a queue has panicked: ending the process");
+            std::process::abort();
+        }
+    }
+}
+
 /// Looks at the load every ten seconds and sets the number of permits.
 async fn scale(queue: Arc<Queue>, cancel: CancellationToken) {
+    let _vital = Vital;
     let mut autoscaler = Autoscaler::new(Instant::now());
     let mut ticks = tokio::time::interval_at(Instant::now() + INTERVAL, INTERVAL);
     loop {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::handle::Queue;
+use super::handle::{Queue, Vital};
 use super::ledger::DropReason;
 use super::take::{Plan, Role};
 use crate::clock::Instant;
@@ -18,6 +18,7 @@ const LARGE_BODY: usize = 256 << 10;
 
 /// Reads until `cancel`.
 pub(super) async fn read(queue: Arc<Queue>, cancel: CancellationToken) {
+    let _vital = Vital;
     while !cancel.is_cancelled() {
         let (plan, generation) = {
             let mut state = queue.lock();

@@ -11,7 +11,7 @@ use super::batch::{Batch, BatchId, Outcome};
 use super::client::Answer;
 use super::client::Attempt;
 use super::dispatch::Next;
-use super::handle::{Endpoint, Queue};
+use super::handle::{Endpoint, Queue, Vital};
 use super::ledger::DropReason;
 use super::protocol::Known;
 use super::verdict::{Sent, Verdict, judge};
@@ -84,6 +84,7 @@ impl Encoders {
 
 /// Sends what is due, until `cancel`.
 pub(super) async fn dispatch(queue: Arc<Queue>, cancel: CancellationToken) {
+    let _vital = Vital;
     let attempts = TaskTracker::new();
     loop {
         let next = queue.lock().next_send(Instant::now());
@@ -113,6 +114,7 @@ async fn sleep_until(until: Option<Instant>) {
 
 /// One attempt, and what follows from it.
 async fn deliver(queue: Arc<Queue>, batch: Arc<Batch>, number: u32) {
+    let _vital = Vital;
     queue.read_changed.notify_one();
     let mut number = number;
     let kept = queue.lock().encoded(batch.id);
