@@ -195,6 +195,12 @@ fn a_flood_costs_less_than_a_mebibyte_and_what_was_received() {
         let message = flood_of(protocol, of, SIZE);
         assert!(message.len() > SIZE - 64 && message.len() <= SIZE);
         let zstd_window = 8 * MEBIBYTE;
+        // Half a mebibyte of good series comes first, and rows are made for it.
+        let honest = if of.contains("honest") {
+            MEBIBYTE / 2
+        } else {
+            0
+        };
         for (body, encoding, name, more) in [
             (snappy(&message), "snappy", "snappy", 0),
             (literal(&message), "snappy", "one literal", 0),
@@ -209,7 +215,7 @@ fn a_flood_costs_less_than_a_mebibyte_and_what_was_received() {
             );
             println!("{flood}");
             assert_eq!(reason, expected, "{flood}");
-            assert!(rise < MEBIBYTE + body.len() + more, "{flood}");
+            assert!(rise < MEBIBYTE + body.len() + more + honest, "{flood}");
         }
     }
 }
