@@ -35,6 +35,8 @@ pub(super) async fn read(queue: Arc<Queue>, cancel: CancellationToken) {
             }
             Plan::Lead(seq) => match queue.log.fetch(queue.index, seq) {
                 Some(fetched) => feed(&queue, Role::Lead, fetched, generation).await,
+                // Parked lanes may have room, or what was to come was given up for room.
+                None if queue.lock().rest(&*queue.log) => {}
                 None => tokio::select! {
                     () = queue.log.appended(seq) => {}
                     () = queue.read_changed.notified() => {}

@@ -155,6 +155,8 @@ async fn deliver(queue: Arc<Queue>, batch: Arc<Batch>, number: u32) {
                     .again(batch.id, again, fastrand::f64(), Instant::now());
                 tracing::debug!(queue = queue.name(), batch = batch.id.0, ?wait, %why, "again");
                 queue.dispatch_changed.notify_one();
+                // A permit is free: the reader may go on past a full lane.
+                queue.read_changed.notify_one();
                 return;
             }
             Verdict::AsV1(why) => {
