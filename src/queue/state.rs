@@ -25,6 +25,9 @@ use crate::log::{Log, QueueIndex, Seq, Tenant};
 use crate::model::counts::Counts;
 use crate::wire::decoded::Decoded;
 
+/// Records taken between two sums over all lanes and records.
+const SUM_AFTER: u32 = 32;
+
 /// What a queue may hold in memory, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryShares {
@@ -124,6 +127,14 @@ pub(super) enum Absent {
     Expired,
 }
 
+/// Bytes that are summed now and then.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    lanes: usize,
+    runs_held: usize,
+    runs_used: usize,
+}
+
 /// Work that was done, counted since the queue began.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Work {
@@ -187,6 +198,7 @@ pub struct QueueState {
     salts: [RandomState; 2],
     tenants: HashMap<Arc<Tenant>, u128>,
     memory_check: u32,
+    sums: Sums,
     memory_full: bool,
     pub(super) batch_bytes: usize,
     /// Bodies of batches in flight.
@@ -225,6 +237,7 @@ impl QueueState {
             salts: [RandomState::new(), RandomState::new()],
             tenants: HashMap::new(),
             memory_check: 0,
+            sums: Sums::default(),
             memory_full: false,
             batch_bytes: 0,
             encoded: EncodedBatches::default(),
@@ -341,6 +354,7 @@ impl QueueState {
             return true;
         }
         if self.memory_full {
+            self.sum_memory();
             self.memory_full = self.exceeds_memory();
         }
         !self.is_pressed()
@@ -352,39 +366,55 @@ impl QueueState {
         self.memory_full || self.lanes.queued() >= self.options.limits.queued
     }
 
-    /// Notices that memory is short. Sums over many things, so it looks only now and then: after 32
-    /// records or a mebibyte of them.
-    pub(super) fn look_at_memory(&mut self, bytes: usize) {
-        self.memory_check += 1 + (bytes / (32 << 10)) as u32;
-        if self.memory_check >= 32 {
-            self.memory_check = 0;
-            self.memory_full = self.exceeds_memory();
+    /// Notices, after a record was taken, that memory is short.
+    pub(super) fn look_at_memory(&mut self) {
+        self.memory_check += 1;
+        if self.memory_check.is_multiple_of(SUM_AFTER) {
+            self.sum_memory();
+            self.shrink_table();
+        }
+        self.memory_full = self.exceeds_memory();
+    }
+
+    /// What is summed over many things, and grows slowly.
+    fn sum_memory(&mut self) {
+        self.sums = Sums {
+            lanes: self.lanes.heap_bytes(),
+            runs_held: self.records.heap_bytes(),
+            runs_used: self.records.used_bytes(),
+        };
+    }
+
+    /// Something holds more than its share, and what was freed inside it does not make up for that.
+    fn exceeds_memory(&mut self) -> bool {
+        let memory = self.options.memory;
+        let exceeds = |share: usize, held: usize, used: usize| held > share && used > share / 2;
+        let beside = self.sums.lanes + self.batch_bytes;
+        let (held, used) = (self.nodes.heap_bytes(), self.nodes.used_bytes());
+        if exceeds(memory.lanes, held + beside, used + beside)
+            || exceeds(memory.runs, self.sums.runs_held, self.sums.runs_used)
+        {
+            return true;
+        }
+        // A little over its share is no reason to look through all of the table each time.
+        let most = memory.table + memory.table / 8;
+        let full = |state: &Self| {
+            let keys = state.lanes.key_bytes();
+            let (held, used) = (state.table.heap_bytes(), state.table.used_bytes());
+            exceeds(most, held + keys, used + keys)
+        };
+        full(self) && {
+            self.shrink_table();
+            full(self)
         }
     }
 
-    fn exceeds_memory(&mut self) -> bool {
-        let memory = self.options.memory;
+    /// Gives back what the table knows without need, as far as its share asks for it.
+    fn shrink_table(&mut self) {
         let (table, lanes) = (&mut self.table, &mut self.lanes);
-        let keys = lanes.key_bytes();
-        table.shrink(memory.table.saturating_sub(keys), |key| {
-            lanes.series_gone(key);
-        });
-        let share = |share: usize, held: usize, used: usize| held > share && used > share / 2;
-        let keys = lanes.key_bytes();
-        let beside = lanes.heap_bytes() + self.batch_bytes;
-        share(
-            memory.lanes,
-            self.nodes.heap_bytes() + beside,
-            self.nodes.used_bytes() + beside,
-        ) || share(
-            memory.table + memory.table / 8,
-            table.heap_bytes() + keys,
-            table.used_bytes() + keys,
-        ) || share(
-            memory.runs,
-            self.records.heap_bytes(),
-            self.records.used_bytes(),
-        )
+        let share = self.options.memory.table;
+        let limit = share.saturating_sub(lanes.key_bytes());
+        table.shrink(limit, |key| lanes.series_gone(key));
     }
 
     /// Mixed into a series' identity: the same labels of two tenants are two series.

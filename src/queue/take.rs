@@ -251,7 +251,7 @@ impl QueueState {
             Role::Requeue => self.requeue.retain(|waiting| *waiting != record.seq),
         }
         self.leave_if_settled(slot, log);
-        self.look_at_memory(decoded.heap_bytes());
+        self.look_at_memory();
     }
 
     /// Takes series by series; what made the lead stop, if it had to.

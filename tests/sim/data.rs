@@ -189,7 +189,11 @@ impl Source {
         self.next_id += 1;
         self.clock += i64::from(rng.u8(..3));
         // Now and then out of order: the proxy moves it as it came.
-        let late = if rng.u8(..16) == 0 { rng.i64(..500) } else { 0 };
+        let late = if rng.u8(..16) == 0 {
+            rng.i64(0..500)
+        } else {
+            0
+        };
         Value {
             id: self.next_id,
             timestamp: self.clock - late,

@@ -312,3 +312,28 @@ async fn a_queue_that_is_full_does_not_wait_for_company() {
     assert_eq!(stage.queue.attempts[0].batch.counts.total(), 20);
     stage.assert_sound();
 }
+
+#[tokio::test(start_paused = true)]
+async fn large_records_fill_the_memory_one_by_one() {
+    let mut options = options();
+    options.memory.lanes = 60 << 10;
+    options.limits = LaneLimits {
+        lane: 100_000,
+        batch: 10_000,
+        ..options.limits
+    };
+    let mut stage = Stage::new(options, 0, 1 << 20);
+    for _ in 0..10 {
+        stage.append(&[("a", 1500, 0)]);
+    }
+    stage.read();
+    assert_eq!(
+        stage.queued(),
+        1500,
+        "48,000 bytes, and the slab would have to grow"
+    );
+    stage.queue.lock().drain();
+    stage.run();
+    assert!(stage.queue.lock().is_idle(&*stage.log));
+    stage.assert_sound();
+}

@@ -41,10 +41,14 @@ impl Setup {
             2 => &[false],
             _ => &[true],
         };
+        // Lanes that are full and held, with permits to spare: parking all the time.
+        let crowded = !many_keys && rng.u8(..3) == 0;
         let queues = required.iter().enumerate();
         Self {
             queues: queues
-                .map(|(index, required)| options(rng, (index, *required), (upstream, many_keys)))
+                .map(|(index, required)| {
+                    options(rng, (index, *required), (upstream, many_keys, crowded))
+                })
                 .collect(),
             log_limit: one_of(rng, &[8 << 10, 64 << 10, 1 << 30, 1 << 30]),
             handoff_limit: one_of(rng, &[0, 20 << 10, 1 << 30]),
@@ -52,8 +56,12 @@ impl Setup {
             unreadable: rng.u8(..8) == 0,
             steps: if many_keys { 400 } else { rng.usize(500..2500) },
             many_keys,
-            hangs: one_of(rng, &[0, 5, 40]),
-            changes: rng.bool(),
+            hangs: if crowded {
+                30
+            } else {
+                one_of(rng, &[0, 5, 40])
+            },
+            changes: !crowded && rng.bool(),
         }
     }
 }
@@ -61,12 +69,12 @@ impl Setup {
 fn options(
     rng: &mut fastrand::Rng,
     (index, required): (usize, bool),
-    (upstream, many_keys): (bool, bool),
+    (upstream, many_keys, crowded): (bool, bool, bool),
 ) -> QueueOptions {
     // Either the memory makes the reader wait, or full lanes do.
-    let tight = !many_keys && rng.u8(..3) == 0;
+    let tight = !many_keys && !crowded && rng.u8(..3) == 0;
     let batch = one_of(rng, if many_keys { &[50] } else { &[1, 3, 10, 50] });
-    let min_shards = one_of(rng, &[0, 1, 4]);
+    let min_shards = if crowded { 30 } else { one_of(rng, &[0, 1, 4]) };
     let seconds = one_of(rng, &[0.1, 5.0, 5.0, 3600.0]);
     let mut share = |tight_share| {
         if tight {
@@ -92,7 +100,12 @@ fn options(
             } else {
                 100_000
             },
-            lane: batch * one_of(rng, &[2, 2, 2, 5, 100]),
+            lane: batch
+                * if crowded {
+                    2
+                } else {
+                    one_of(rng, &[2, 2, 5, 100])
+                },
             batch,
             batch_bytes: one_of(
                 rng,
