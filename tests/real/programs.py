@@ -262,6 +262,7 @@ class ThanosQuery(Program, Queried):
 # --- the proxy, or none --------------------------------------------------------------
 
 # The metrics of Sluicegate that the scenarios look at.
+DROPPED = "sluicegate_dropped_samples_total"
 UNCONFIRMED = "sluicegate_unconfirmed_samples_total"
 PROTOCOL_2 = "sluicegate_upstream_protocol_v2"  # 1 known, 0 not known to the receiver, -1 not found out yet
 CONSERVATION_ERROR = "sluicegate_conservation_error"
