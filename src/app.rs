@@ -200,7 +200,12 @@ impl App {
         if let Err(error) = admin.await {
             tracing::debug!(%error, "admin listener");
         }
-        tracing::info!(pending = stopped.pending, lost = stopped.lost, "stopped");
+        let Stopped { pending, lost } = stopped;
+        if lost > 0 {
+            tracing::error!(pending, lost, "stopped");
+        } else {
+            tracing::info!(pending, lost, "stopped");
+        }
         stopped
     }
 }

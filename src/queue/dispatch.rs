@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::batch::{Batch, BatchId, Outcome, Run, runs_of};
-use super::gate::RETRY_AFTER_MAX;
+use super::gate::{GateState, RETRY_AFTER_MAX};
 use super::lanes::KeyRef;
 use super::ledger::DropReason;
 use super::mutants::{self, Mutant};
@@ -163,8 +163,8 @@ impl QueueState {
         wait
     }
 
-    /// There is little time left: batches that wait are tried again within a second, whatever they had
-    /// been told to wait for.
+    /// Batches that wait are tried again within a second, however long they had meant to: the receiver is
+    /// back, or there is little time left.
     pub(super) fn hurry(&mut self, now: Instant) {
         let soon = now + DRAIN_WAIT;
         let late: Vec<_> = self.retries.range((soon, BatchId(0))..).copied().collect();
@@ -209,6 +209,10 @@ impl QueueState {
         self.journal.done(id, outcome);
         self.sending -= 1;
         if has_spoken(outcome) {
+            // It is over: those that wait need not sleep on. The gate's ramp keeps them in line.
+            if self.gate.state() == GateState::Probing {
+                self.hurry(now);
+            }
             self.gate.succeeded();
         } else {
             self.gate.unused(now);

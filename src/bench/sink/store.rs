@@ -191,7 +191,8 @@ impl Store {
         let timestamps: Vec<i64> = aged.map(|finding| finding.timestamp_ms).collect();
         // Samples of a scrape share their timestamp: one record for all of them.
         for same in timestamps.chunk_by(|a, b| a == b) {
-            self.counting.age(now_ms - same[0], same.len() as u64);
+            self.counting
+                .age(now_ms.saturating_sub(same[0]), same.len() as u64);
         }
     }
 }
