@@ -565,13 +565,12 @@ fn metadata_attempt(tenant: &Tenant, families: &[FamilyMetadata]) -> Attempt {
             &known.unit,
         );
     }
-    let header = |(name, value): &(String, String)| Some((name.parse().ok()?, value.parse().ok()?));
     Attempt {
         body: encode_snappy(&mut snap::raw::Encoder::new(), &message).into(),
         content_type: CONTENT_TYPE_V1,
         content_encoding: "snappy",
         version_header: ("X-Prometheus-Remote-Write-Version", "0.1.0"),
-        tenant: tenant.0.iter().filter_map(header).collect(),
+        tenant: sender::headers_of(tenant),
         number: 0,
     }
 }

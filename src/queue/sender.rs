@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use hyper::header::{HeaderName, HeaderValue};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,7 +15,7 @@ use super::dispatch::Next;
 use super::handle::{Endpoint, Queue, Vital};
 use super::ledger::DropReason;
 use super::protocol::Known;
-use super::verdict::{Sent, Verdict, judge};
+use super::verdict::{Sent, Verdict, judge, written_of};
 use crate::clock::Instant;
 use crate::log::Tenant;
 use crate::model::counts::Counts;
@@ -209,17 +210,13 @@ fn verdict_of(
 }
 
 fn has_written(answer: &Answer) -> bool {
-    match answer {
-        Answer::Response(response) => {
-            let written = response.written;
-            written
-                .samples
-                .or(written.histograms)
-                .or(written.exemplars)
-                .is_some()
-        }
-        Answer::Failed(_) => false,
-    }
+    matches!(answer, Answer::Response(response) if written_of(response).is_some())
+}
+
+/// The separating headers of a tenant, to be passed on. They came as headers, so they parse.
+pub(super) fn headers_of(tenant: &Tenant) -> Vec<(HeaderName, HeaderValue)> {
+    let header = |(name, value): &(String, String)| Some((name.parse().ok()?, value.parse().ok()?));
+    tenant.0.iter().filter_map(header).collect()
 }
 
 fn attempt_of(encoded: &Encoded, tenant: &Tenant, number: u32) -> Attempt {
@@ -231,8 +228,7 @@ fn attempt_of(encoded: &Encoded, tenant: &Tenant, number: u32) -> Attempt {
         Encoding::Snappy => ("snappy", ("X-Prometheus-Remote-Write-Version", version)),
         Encoding::Zstd => ("zstd", ("X-VictoriaMetrics-Remote-Write-Version", "1")),
     };
-    let header = |(name, value): &(String, String)| Some((name.parse().ok()?, value.parse().ok()?));
-    let tenant = tenant.0.iter().filter_map(header).collect();
+    let tenant = headers_of(tenant);
     let body = encoded.body.clone();
     Attempt {
         body,

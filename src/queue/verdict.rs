@@ -104,7 +104,7 @@ fn judge_response(response: &Response, sent: &Sent) -> Verdict {
 
 /// The Written headers; one of them is enough to show that the receiver knows 2.0, and a missing one is
 /// then zero (2.0 "Required Written Response Headers").
-fn written_of(response: &Response) -> Option<Counts> {
+pub(super) fn written_of(response: &Response) -> Option<Counts> {
     let written = response.written;
     let any = written.samples.or(written.histograms).or(written.exemplars);
     any.map(|_| Counts {

@@ -4,7 +4,7 @@
 
 use super::decoded::Protocol;
 use super::histogram::put_without_start;
-use super::proto::{Fields, put_bytes, put_varint, varint_len};
+use super::proto::{put_bytes, put_varint, varint_len};
 use super::symbols::{MetadataRefs, SymbolTable};
 use crate::model::content::{Content, Entry, Exemplar, Histogram, Sample};
 use crate::model::counts::Counts;
@@ -307,9 +307,4 @@ pub fn put_metadata_v1(out: &mut Vec<u8>, family: &str, kind: u8, help: &str, un
             put_bytes(out, number, s.as_bytes());
         }
     }
-}
-
-/// Is there any series in this 1.0 message? A batch of what 1.0 cannot carry has none.
-pub fn is_empty_v1(message: &[u8]) -> bool {
-    Fields::new(message).next().ok().flatten().is_none()
 }
