@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -39,6 +40,7 @@ pub struct MemoryLog {
 
 struct Held {
     record: Arc<Record>,
+    body: Bytes,
     /// Queues that have not given it back, a bit each.
     holders: u64,
 }
@@ -268,7 +270,7 @@ impl Inner {
             skipped: new.skipped,
             admitted,
             totals: self.totals,
-            body: new.body,
+            body_len: new.body.len() as u32,
             ack: new.ack,
         });
         if let Some(ack) = &record.ack {
@@ -281,6 +283,7 @@ impl Inner {
             seq,
             Held {
                 record: Arc::clone(&record),
+                body: new.body,
                 holders: self.queues,
             },
         );
@@ -343,12 +346,20 @@ impl Inner {
 }
 
 impl Log for MemoryLog {
+    fn is_at_hand(&self, _: QueueIndex, _: Seq) -> bool {
+        true
+    }
+
     fn fetch(&self, queue: QueueIndex, seq: Seq) -> Option<Fetched> {
         let mut inner = self.lock();
         let (seq, held) = inner.records.range(seq..).next()?;
-        let (seq, record) = (*seq, Arc::clone(&held.record));
+        let (seq, record, body) = (*seq, Arc::clone(&held.record), held.body.clone());
         let decoded = inner.take_decoded(queue, seq);
-        Some(Fetched { record, decoded })
+        Some(Fetched {
+            record,
+            body: Some(body),
+            decoded,
+        })
     }
 
     fn end_behind(&self, seq: Seq) -> Option<(Seq, Counts)> {
@@ -373,6 +384,15 @@ impl Log for MemoryLog {
 
     fn totals(&self) -> Counts {
         self.lock().totals
+    }
+
+    fn given_up_before(&self) -> Seq {
+        // Nothing in memory is ever damaged.
+        self.lock().next
+    }
+
+    fn release_range(&self, _: QueueIndex, _: Seq, _: Seq) {
+        // Nothing in memory is older than the process.
     }
 
     fn release(&self, queue: QueueIndex, seq: Seq) {

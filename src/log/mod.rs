@@ -11,6 +11,7 @@
 //! The first form is in memory ([`memory::MemoryLog`]). A form on disk keeps this interface.
 
 pub mod ack;
+pub mod disk;
 pub mod memory;
 
 use std::fmt;
@@ -44,7 +45,7 @@ impl Seq {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tenant(pub Vec<(String, String)>);
 
-/// One request in the log.
+/// One request in the log, without its body: what is known of it as long as anything of it is unsettled.
 #[derive(Debug)]
 pub struct Record {
     /// Its place in the log.
@@ -67,8 +68,8 @@ pub struct Record {
     pub admitted: Counts,
     /// Admitted elements of all records up to and including this one.
     pub totals: Counts,
-    /// The request's body, still compressed.
-    pub body: Bytes,
+    /// Bytes of the request's body, still compressed.
+    pub body_len: u32,
     /// Who waits for this record to be settled, in `upstream` mode.
     pub ack: Option<Arc<Ack>>,
 }
@@ -81,7 +82,7 @@ impl Record {
 
     /// Bytes that the log is charged for it.
     pub fn charge(&self) -> u64 {
-        (self.body.len() + self.skipped.heap_bytes() + RECORD_OVERHEAD) as u64
+        (self.body_len as usize + self.skipped.heap_bytes() + RECORD_OVERHEAD) as u64
     }
 }
 
@@ -111,6 +112,8 @@ pub struct NewRecord {
 pub struct Fetched {
     /// The record.
     pub record: Arc<Record>,
+    /// The request's body, still compressed. `None`: the log has it no more, because its bytes were damaged.
+    pub body: Option<Bytes>,
     /// The decoded form, while it is still at hand.
     pub decoded: Option<Arc<Decoded>>,
 }
@@ -152,6 +155,9 @@ pub struct QueueIndex(pub u8);
 
 /// What queues ask of a log.
 pub trait Log: Send + Sync {
+    /// Fetching the first record at or after `seq` does not wait for a disk.
+    fn is_at_hand(&self, queue: QueueIndex, seq: Seq) -> bool;
+
     /// The first record at or after `seq`, if it is there yet. Its decoded form is given to each queue
     /// once at the most: who needs it longer keeps it.
     fn fetch(&self, queue: QueueIndex, seq: Seq) -> Option<Fetched>;
@@ -169,8 +175,15 @@ pub trait Log: Send + Sync {
     /// Admitted elements of all records ever appended.
     fn totals(&self) -> Counts;
 
+    /// Records before this one that are gone were given up for room; one that is gone from there on was
+    /// damaged.
+    fn given_up_before(&self) -> Seq;
+
     /// This queue needs the record no more.
     fn release(&self, queue: QueueIndex, seq: Seq);
+
+    /// This queue needs none of the records `from..to`: they were settled before the process started.
+    fn release_range(&self, queue: QueueIndex, from: Seq, to: Seq);
 
     /// Waits until a record at or after `seq` is there.
     fn appended(&self, seq: Seq) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>>;

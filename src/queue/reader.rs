@@ -33,7 +33,7 @@ pub(super) async fn read(queue: Arc<Queue>, cancel: CancellationToken) {
                 queue.lock().resume(Instant::now(), &*queue.log);
                 queue.dispatch_changed.notify_one();
             }
-            Plan::Lead(seq) => match queue.log.fetch(queue.index, seq) {
+            Plan::Lead(seq) => match fetch(&queue, seq).await {
                 Some(fetched) => feed(&queue, Role::Lead, fetched, generation).await,
                 // Parked lanes may have room, or what was to come was given up for room.
                 None if queue.lock().rest(&*queue.log) => {}
@@ -51,13 +51,20 @@ pub(super) async fn read(queue: Arc<Queue>, cancel: CancellationToken) {
     }
 }
 
+/// The first record at or after `seq`; from a disk on a thread that may block.
+async fn fetch(queue: &Arc<Queue>, seq: Seq) -> Option<Fetched> {
+    if queue.log.is_at_hand(queue.index, seq) {
+        return queue.log.fetch(queue.index, seq);
+    }
+    let (log, index) = (Arc::clone(&queue.log), queue.index);
+    let fetched = tokio::task::spawn_blocking(move || log.fetch(index, seq));
+    fetched.await.ok().flatten()
+}
+
 /// Reads a record a second time.
 async fn again(queue: &Arc<Queue>, role: Role, seq: Seq, generation: u64) {
-    match queue
-        .log
-        .fetch(queue.index, seq)
-        .filter(|fetched| fetched.record.seq == seq)
-    {
+    let fetched = fetch(queue, seq).await;
+    match fetched.filter(|fetched| fetched.record.seq == seq) {
         Some(fetched) => feed(queue, role, fetched, generation).await,
         None => queue.lock().gone(seq, DropReason::LogFull, &*queue.log),
     }
@@ -101,13 +108,13 @@ async fn decoded_of(queue: &Arc<Queue>, role: Role, fetched: Fetched) -> Option<
     if let Some(decoded) = fetched.decoded {
         return Some(decoded);
     }
+    let (record, body) = (fetched.record, fetched.body?);
     queue.lock().decoded_again(role);
-    let record = fetched.record;
-    let (limits, key) = (queue.walk.clone(), record.body.len());
+    let (limits, length) = (queue.walk.clone(), body.len());
     let decode = move || {
         let (size, walk) = (limits.size, &limits.walk);
         wire::decode(
-            &record.body,
+            &body,
             record.encoding,
             record.protocol,
             size,
@@ -115,7 +122,7 @@ async fn decoded_of(queue: &Arc<Queue>, role: Role, fetched: Fetched) -> Option<
             &limits.key,
         )
     };
-    let decoded = if key > LARGE_BODY {
+    let decoded = if length > LARGE_BODY {
         tokio::task::spawn_blocking(decode).await.ok()?
     } else {
         decode()

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use sluicegate::log::memory::MemoryLog;
-use sluicegate::log::{Fetched, Log, Seq};
+use sluicegate::log::{Fetched, Log, Record, Seq};
 use sluicegate::model::counts::{Counts, Kind};
 use sluicegate::queue::batch::{Batch, Outcome};
 use sluicegate::queue::dispatch::{Again, Next};
@@ -218,10 +218,15 @@ impl Queue {
     ) {
         let record = fetched.record;
         let fails = self.unreadable.is_some_and(|once| rng.u8(..once) == 0);
-        let Some(decoded) = fetched
-            .decoded
-            .or_else(|| (!fails).then(|| self.decode(role, &record)))
-        else {
+        let Some(decoded) = fetched.decoded.or_else(|| {
+            (!fails).then(|| {
+                self.decode(
+                    role,
+                    &record,
+                    &fetched.body.expect("memory is never damaged"),
+                )
+            })
+        }) else {
             admitted.unreadable.insert(record.seq);
             return self.lock().gone(record.seq, DropReason::Unreadable, log);
         };
@@ -237,9 +242,9 @@ impl Queue {
         self.wake().dispatcher = true;
     }
 
-    fn decode(&self, role: Role, record: &sluicegate::log::Record) -> Arc<Decoded> {
+    fn decode(&self, role: Role, record: &Record, body: &[u8]) -> Arc<Decoded> {
         self.lock().decoded_again(role);
-        let message = record.body.to_vec();
+        let message = body.to_vec();
         Arc::new(
             wire::walk(message, record.protocol, &WALK, &self.key).expect("it was read before"),
         )
