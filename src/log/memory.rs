@@ -17,7 +17,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{
-    Fetched, Log, LogError, NewRecord, Occupancy, QueueIndex, RECORD_OVERHEAD, Record, Seq, Tenant,
+    Fetched, Gone, Log, LogError, NewRecord, Occupancy, QueueIndex, RECORD_OVERHEAD, Record, Seq,
+    Tenant,
 };
 use crate::model::counts::Counts;
 use crate::wire::decoded::Decoded;
@@ -386,9 +387,9 @@ impl Log for MemoryLog {
         self.lock().totals
     }
 
-    fn given_up_before(&self) -> Seq {
+    fn why_gone(&self, _: Seq) -> Gone {
         // Nothing in memory is ever damaged.
-        self.lock().next
+        Gone::ForRoom
     }
 
     fn release_range(&self, _: QueueIndex, _: Seq, _: Seq) {

@@ -153,6 +153,17 @@ pub struct Occupancy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct QueueIndex(pub u8);
 
+/// Why a record is gone that a queue still wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// Given up for room: only queues that are not required still wanted it, or the user chose so.
+    ForRoom,
+    /// Older than the user wants anything kept.
+    TooOld,
+    /// Its bytes, or the file they were in, were damaged.
+    Damaged,
+}
+
 /// What queues ask of a log.
 pub trait Log: Send + Sync {
     /// Fetching the first record at or after `seq` does not wait for a disk.
@@ -175,9 +186,8 @@ pub trait Log: Send + Sync {
     /// Admitted elements of all records ever appended.
     fn totals(&self) -> Counts;
 
-    /// Records before this one that are gone were given up for room; one that is gone from there on was
-    /// damaged.
-    fn given_up_before(&self) -> Seq;
+    /// Why the log does not have this record any more, although a queue never gave it back.
+    fn why_gone(&self, seq: Seq) -> Gone;
 
     /// This queue needs the record no more.
     fn release(&self, queue: QueueIndex, seq: Seq);
