@@ -383,8 +383,17 @@ impl Log for MemoryLog {
             .map(|(_, held)| held.record.arrived)
     }
 
-    fn totals(&self) -> Counts {
-        self.lock().totals
+    fn totals_before(&self, seq: Seq) -> Counts {
+        let inner = self.lock();
+        let first = inner.records.range(seq..).next();
+        first.map_or(inner.totals, |(_, held)| {
+            held.record.totals - held.record.admitted
+        })
+    }
+
+    fn end(&self) -> (Seq, Counts) {
+        let inner = self.lock();
+        (inner.next, inner.totals)
     }
 
     fn why_gone(&self, _: Seq) -> Gone {

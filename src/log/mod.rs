@@ -177,14 +177,22 @@ pub trait Log: Send + Sync {
     /// appended: they were given up for room.
     fn end_behind(&self, seq: Seq) -> Option<(Seq, Counts)>;
 
-    /// The first record at or after `seq`, only to be looked at.
+    /// The first record at or after `seq`, only to be looked at. May wait for a disk.
     fn first(&self, seq: Seq) -> Option<Arc<Record>>;
+
+    /// Admitted elements of all records before the first one at or after `seq`; of all, if none is there.
+    fn totals_before(&self, seq: Seq) -> Counts;
+
+    /// The sequence of the next record, and the totals before it.
+    fn end(&self) -> (Seq, Counts);
 
     /// When the first record at or after `seq` arrived.
     fn arrival(&self, seq: Seq) -> Option<Instant>;
 
     /// Admitted elements of all records ever appended.
-    fn totals(&self) -> Counts;
+    fn totals(&self) -> Counts {
+        self.end().1
+    }
 
     /// Why the log does not have this record any more, although a queue never gave it back.
     fn why_gone(&self, seq: Seq) -> Gone;

@@ -3,7 +3,7 @@
 use std::ops::{Add, AddAssign, Sub, SubAssign};
 
 /// What an element is. Metadata is state, not traffic, and is counted by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// A float sample.
     Sample,
@@ -73,6 +73,16 @@ impl Counts {
     /// No element at all.
     pub fn is_zero(&self) -> bool {
         self.total() == 0
+    }
+
+    /// The difference, of numbers that may have wrapped around.
+    #[must_use]
+    pub fn wrapping_sub(&self, other: Self) -> Self {
+        Self {
+            samples: self.samples.wrapping_sub(other.samples),
+            histograms: self.histograms.wrapping_sub(other.histograms),
+            exemplars: self.exemplars.wrapping_sub(other.exemplars),
+        }
     }
 
     /// The kind of the element with this ordinal in a record that holds `self`.

@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::batch::{Batch, BatchId, Outcome, Run, runs_of};
+use super::cut::Cut;
 use super::gate::{GateState, RETRY_AFTER_MAX};
+use super::journal::Ticket;
 use super::lanes::KeyRef;
 use super::ledger::DropReason;
 use super::mutants::{self, Mutant};
@@ -85,22 +87,33 @@ impl QueueState {
 
     fn cut(&mut self, key: KeyRef, now: Instant) -> Arc<Batch> {
         let cut = self.lanes.cut(key, &mut self.table, &mut self.nodes);
-        let id = BatchId(self.next_batch);
-        self.next_batch += 1;
+        self.fly(cut, None, false, now)
+    }
+
+    /// Makes a batch of a cut. `id` if it had one before, in the last process.
+    pub(super) fn fly(
+        &mut self,
+        cut: Cut,
+        id: Option<BatchId>,
+        maybe_stored: bool,
+        now: Instant,
+    ) -> Arc<Batch> {
+        let id = id.unwrap_or(BatchId(self.next_batch));
+        self.next_batch = self.next_batch.max(id.0 + 1);
         let runs = runs_of(cut.origins);
         let came_as_v2 = runs
             .iter()
             .any(|run| self.records.get(run.record).record.protocol == Protocol::V2);
         let batch = Arc::new(Batch {
             id,
-            key,
-            tenant: Arc::clone(&self.lanes.separation(key).tenant),
+            key: cut.key,
+            tenant: Arc::clone(&self.lanes.separation(cut.key).tenant),
             series: cut.series,
             counts: cut.content.counts(),
             content: cut.content,
             runs,
             came_as_v2,
-            maybe_stored: false,
+            maybe_stored,
             arrived: cut.arrived,
             cut: now,
         });
@@ -113,11 +126,16 @@ impl QueueState {
             lanes: cut.lanes,
             status,
             attempts: 0,
-            maybe_stored: false,
+            maybe_stored,
             bytes,
         };
         self.flights.insert(id, flight);
         batch
+    }
+
+    /// Where the journal's entry stands that must be safe before the batch goes out.
+    pub fn open_ticket(&self, batch: BatchId) -> Option<Ticket> {
+        self.journal.ticket(batch)
     }
 
     /// A batch is to be tried again: it keeps its lanes, not its permit. `jitter` in 0..1 makes the wait

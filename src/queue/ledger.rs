@@ -4,6 +4,7 @@
 //! *Pending* is never computed by subtraction: it is summed from the log, the lanes and the batches, so a
 //! sample that is lost anywhere shows as `sluicegate_conservation_error`.
 
+use crate::log::Gone;
 use crate::model::counts::Counts;
 
 /// Why elements were taken out. A closed set: these are label values.
@@ -19,25 +20,38 @@ pub enum DropReason {
     Unrepresentable,
     /// The sender was told to come back and did not; it still has them.
     Withdrawn,
-    /// The queue is not required and the log needed the room.
+    /// The log needed the room, and the queue is not required or the user chose so.
     LogFull,
+    /// Older than the user wants anything kept.
+    TooOld,
     /// The receiver is `discard:`.
     Discarded,
-    /// Their record could not be read again.
+    /// The log has lost them: their bytes, or the file they were in, were damaged.
     Unreadable,
     /// The user asked not to send their kind.
     NotSent,
 }
 
+impl From<Gone> for DropReason {
+    fn from(gone: Gone) -> Self {
+        match gone {
+            Gone::ForRoom => Self::LogFull,
+            Gone::TooOld => Self::TooOld,
+            Gone::Damaged => Self::Unreadable,
+        }
+    }
+}
+
 impl DropReason {
     /// All reasons, in the order of their index.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Rejected,
         Self::NotWritten,
         Self::TooLarge,
         Self::Unrepresentable,
         Self::Withdrawn,
         Self::LogFull,
+        Self::TooOld,
         Self::Discarded,
         Self::Unreadable,
         Self::NotSent,
@@ -52,6 +66,7 @@ impl DropReason {
             Self::Unrepresentable => "unrepresentable",
             Self::Withdrawn => "withdrawn",
             Self::LogFull => "log_full",
+            Self::TooOld => "too_old",
             Self::Discarded => "discarded",
             Self::Unreadable => "unreadable",
             Self::NotSent => "not_sent",
@@ -60,7 +75,7 @@ impl DropReason {
 }
 
 /// What has been settled since the queue began.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     /// The receiver said it has them.
     pub delivered: Counts,
@@ -73,6 +88,12 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// All that is settled.
+    pub fn total(&self) -> Counts {
+        let dropped: Counts = self.dropped.iter().copied().sum();
+        self.delivered + self.unconfirmed + self.quarantined + dropped
+    }
+
     /// Books dropped elements.
     pub fn drop(&mut self, reason: DropReason, counts: Counts) {
         self.dropped[reason as usize] += counts;
@@ -114,20 +135,9 @@ impl Books {
     /// Received minus everything accounted for, over all kinds; anything but 0 is a bug of ours.
     pub fn conservation_error(&self) -> i64 {
         use crate::model::counts::Kind;
-        let part = |kind: Kind| {
-            let dropped: u64 = self
-                .ledger
-                .dropped
-                .iter()
-                .map(|counts| counts.get(kind))
-                .sum();
-            let accounted = self.ledger.delivered.get(kind)
-                + self.ledger.unconfirmed.get(kind)
-                + self.ledger.quarantined.get(kind)
-                + dropped
-                + self.pending.total().get(kind);
-            self.received.get(kind).cast_signed() - accounted.cast_signed()
-        };
+        let accounted = self.ledger.total() + self.pending.total();
+        let part =
+            |kind: Kind| self.received.get(kind).cast_signed() - accounted.get(kind).cast_signed();
         // By magnitude: a sample too many must not hide a histogram too few.
         let errors = Kind::ALL.map(part);
         let missing: i64 = errors.iter().filter(|error| **error > 0).sum();

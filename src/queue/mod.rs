@@ -24,6 +24,7 @@ pub mod protocol;
 mod reader;
 pub mod receiver;
 pub mod records;
+mod restore;
 mod rewind;
 pub mod sender;
 pub mod state;

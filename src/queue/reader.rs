@@ -22,6 +22,7 @@ pub(super) async fn read(queue: Arc<Queue>, cancel: CancellationToken) {
     while !cancel.is_cancelled() {
         let (plan, generation) = {
             let mut state = queue.lock();
+            state.checkpoint_if_wanted(&*queue.log);
             (state.plan(Instant::now()), state.generation())
         };
         match plan {
@@ -45,6 +46,7 @@ pub(super) async fn read(queue: Arc<Queue>, cancel: CancellationToken) {
             },
             Plan::Laggard(seq) => again(&queue, Role::Laggard, seq, generation).await,
             Plan::Requeue(seq) => again(&queue, Role::Requeue, seq, generation).await,
+            Plan::Replay(seq) => again(&queue, Role::Replay, seq, generation).await,
         }
         // Reading a backlog never waits by itself: others want the core too.
         tokio::task::yield_now().await;
@@ -66,7 +68,10 @@ async fn again(queue: &Arc<Queue>, role: Role, seq: Seq, generation: u64) {
     let fetched = fetch(queue, seq).await;
     match fetched.filter(|fetched| fetched.record.seq == seq) {
         Some(fetched) => feed(queue, role, fetched, generation).await,
-        None => queue.lock().gone(seq, DropReason::LogFull, &*queue.log),
+        None => {
+            let reason = queue.log.why_gone(seq).into();
+            gone(queue, seq, reason);
+        }
     }
 }
 
@@ -80,13 +85,12 @@ async fn feed(queue: &Arc<Queue>, role: Role, fetched: Fetched, generation: u64)
         match role {
             Role::Lead => state.enter(&record, &*queue.log),
             Role::Laggard | Role::Requeue => state.slot_of(record.seq),
+            Role::Replay => state.enter_replay(&record),
         }
     };
     let Some(slot) = slot else { return };
     let Some(decoded) = decoded_of(queue, role, fetched).await else {
-        queue
-            .lock()
-            .gone(record.seq, DropReason::Unreadable, &*queue.log);
+        gone(queue, record.seq, DropReason::Unreadable);
         return;
     };
     let mut state = queue.lock();
@@ -100,6 +104,11 @@ async fn feed(queue: &Arc<Queue>, role: Role, fetched: Fetched, generation: u64)
     }
     state.take(role, slot, &decoded, Instant::now(), &*queue.log);
     drop(state);
+    queue.dispatch_changed.notify_one();
+}
+
+fn gone(queue: &Queue, seq: Seq, reason: DropReason) {
+    queue.lock().gone(seq, reason, Instant::now(), &*queue.log);
     queue.dispatch_changed.notify_one();
 }
 

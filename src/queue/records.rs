@@ -106,6 +106,11 @@ impl Records {
         self.by_seq.first_key_value().map(|(seq, _)| *seq)
     }
 
+    /// The first tracked record at or after `seq`.
+    pub fn next(&self, seq: Seq) -> Option<Seq> {
+        self.by_seq.range(seq..).next().map(|(seq, _)| *seq)
+    }
+
     /// The first record at or after `seq` with anything to take.
     pub fn next_untaken(&self, seq: Seq) -> Option<(Seq, u32)> {
         let mut later = self.by_seq.range(seq..).map(|(seq, slot)| (*seq, *slot));

@@ -23,6 +23,7 @@ impl QueueState {
         self.nodes.clear();
         self.lanes = Lanes::new(self.options.limits, self.options.rules.grouping);
         (self.stalled, self.laggard) = (None, None);
+        self.left.begin_again();
         self.requeue.clear();
         for series in idle {
             let entry = self.table.get_mut(series);
@@ -34,7 +35,9 @@ impl QueueState {
         }
         self.untake_queued();
         self.relock_flights();
-        self.lead = self.records.cursor().unwrap_or(self.entered);
+        let (left, tracked) = (self.left.next(Seq(0)), self.records.cursor());
+        let cursor = [left, tracked].into_iter().flatten().min();
+        self.lead = cursor.unwrap_or(self.entered);
     }
 
     /// Taken is what is settled or in flight.

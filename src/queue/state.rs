@@ -13,12 +13,13 @@ use tokio::time::Instant;
 use super::batch::{Batch, BatchId};
 use super::gate::Gate;
 use super::grouping::LaneRules;
-use super::journal::Journal;
+use super::journal::{Journal, JournalRun};
 use super::lanes::{LaneLimits, LaneRef, Lanes};
 use super::ledger::{Books, DropReason, Ledger, Pending};
 use super::metadata::MetadataCache;
 use super::nodes::Nodes;
 use super::records::Records;
+use super::restore::Left;
 use super::sender::EncodedBatches;
 use super::table::SeriesTable;
 use crate::log::{Log, QueueIndex, Seq, Tenant};
@@ -142,6 +143,8 @@ pub struct Work {
     pub decoded_lead: u64,
     /// Records decoded again for parked lanes.
     pub decoded_laggard: u64,
+    /// Records decoded for batches that were open when the last process ended.
+    pub decoded_replay: u64,
     /// Batches settled.
     pub batches_done: u64,
     /// Batches of which something was refused for good.
@@ -186,7 +189,14 @@ pub struct QueueState {
     /// The first record never entered; behind it the lead may go back.
     pub(super) entered: Seq,
     pub(super) entered_totals: Counts,
-    start_totals: Counts,
+    /// The log's totals when the queue began; may have wrapped around.
+    pub(super) start_totals: Counts,
+    /// What the last process left.
+    pub(super) left: Left,
+    /// Records were found gone since the journal's last checkpoint.
+    pub(super) gap: bool,
+    /// Records that are not needed any more, once the journal says so.
+    pub(super) unneeded: Vec<Seq>,
     pub(super) stalled: Option<Stalled>,
     pub(super) laggard: Option<Laggard>,
     pub(super) laggard_turn: bool,
@@ -227,6 +237,9 @@ impl QueueState {
             entered: start,
             entered_totals: start_totals,
             start_totals,
+            left: Left::default(),
+            gap: false,
+            unneeded: Vec::new(),
             stalled: None,
             laggard: None,
             laggard_turn: false,
@@ -250,35 +263,28 @@ impl QueueState {
         let given_up = self.given_up_unread(log);
         let totals = log.totals();
         let mut ledger = self.ledger.clone();
-        ledger.drop(DropReason::LogFull, given_up);
+        ledger.drop(log.why_gone(self.entered).into(), given_up);
         let in_flight = self
             .flights
             .values()
             .map(|flight| flight.batch.content.counts())
             .sum();
         Books {
-            received: totals - self.start_totals,
+            received: totals.wrapping_sub(self.start_totals),
             ledger,
             pending: Pending {
                 unread: totals - self.entered_totals - given_up,
-                untaken: self.records.untaken(),
+                untaken: self.records.untaken() + self.left.unsettled(),
                 queued: self.nodes.counts(),
                 in_flight,
             },
         }
     }
 
-    /// Elements ahead of the lead that the log has given up for room; the reader books them when it comes
-    /// to the gap. Only a queue that is not required loses any.
+    /// Elements ahead of the lead that the log does not have any more; the reader books them when it comes
+    /// to the gap.
     fn given_up_unread(&self, log: &dyn Log) -> Counts {
-        if self.options.required {
-            return Counts::default();
-        }
-        // Totals first: what is appended meanwhile is not given up.
-        let totals = log.totals();
-        let before = log.first(self.entered);
-        let before = before.map_or(totals, |first| first.totals - first.admitted);
-        before - self.entered_totals
+        log.totals_before(self.entered) - self.entered_totals
     }
 
     /// When the oldest pending element arrived; `None` when nothing is pending.
@@ -292,6 +298,7 @@ impl QueueState {
             flights,
             self.lanes.oldest(),
             self.records.oldest_untaken(),
+            self.left.next(Seq(0)).and_then(|seq| log.arrival(seq)),
             log.arrival(self.entered),
         ];
         parts.into_iter().flatten().min()
@@ -435,12 +442,30 @@ impl QueueState {
     pub(super) fn drop_untaken(&mut self, slot: u32, reason: DropReason, log: &dyn Log) {
         let tracked = self.records.get_mut(slot);
         self.ledger.drop(reason, tracked.untaken());
+        // Nobody will read it any more.
+        tracked.read = true;
         let gaps: Vec<_> = tracked.taken.gaps(tracked.record.ordinals()).collect();
-        for (from, to) in gaps {
-            tracked.taken.insert(from, to);
-            tracked.settled.insert(from, to);
+        for (from, to) in &gaps {
+            tracked.taken.insert(*from, *to);
+            tracked.settled.insert(*from, *to);
         }
+        let (seq, counts) = (tracked.record.seq, tracked.record.counts);
+        self.journal.dropped(reason, || {
+            let runs = gaps.into_iter();
+            runs.flat_map(|(from, to)| JournalRun::split(seq, counts, from, to))
+                .collect()
+        });
         self.leave_if_settled(slot, log);
+    }
+
+    /// Gives back to the log what is not needed any more. Not before the journal has said so: the log may
+    /// forget it at once, and the next process would look for it.
+    pub(super) fn give_back(&mut self, log: &dyn Log) {
+        if !self.journal.is_silent() && !self.gap {
+            for seq in self.unneeded.drain(..) {
+                log.release(self.options.index, seq);
+            }
+        }
     }
 
     /// A record that is settled whole goes, and whoever waits for it is told.
@@ -450,7 +475,8 @@ impl QueueState {
             return;
         }
         let gone = self.records.leave(slot);
-        log.release(self.options.index, gone.record.seq);
+        self.unneeded.push(gone.record.seq);
+        self.give_back(log);
         if let Some(ack) = gone.record.ack.as_ref().filter(|_| self.options.required) {
             ack.settle(gone.refused, gone.message.as_deref());
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::journal::JournalRun;
 use super::lanes::KEYS_MAX;
 use super::ledger::DropReason;
 use super::mutants::{self, Mutant};
@@ -33,6 +34,8 @@ pub enum Plan {
     Laggard(Seq),
     /// Fetch this record again: its sender is back.
     Requeue(Seq),
+    /// Fetch this record for batches that were open when the last process ended.
+    Replay(Seq),
     /// Nothing, until something is settled.
     Wait,
 }
@@ -46,11 +49,17 @@ pub enum Role {
     Laggard,
     /// For a sender that came back.
     Requeue,
+    /// For batches that were open when the last process ended.
+    Replay,
 }
 
 impl QueueState {
     /// What the reader should do next.
     pub fn plan(&mut self, now: Instant) -> Plan {
+        if let Some(seq) = self.left.next_replay() {
+            return Plan::Replay(seq);
+        }
+        self.replayed(now);
         while let Some(seq) = self.requeue.front() {
             if self.wants_reading(*seq) {
                 return Plan::Requeue(*seq);
@@ -83,6 +92,7 @@ impl QueueState {
 
     fn lead_plan(&mut self, now: Instant) -> Plan {
         let Some(stalled) = &self.stalled else {
+            self.pass_settled();
             return Plan::Lead(self.lead);
         };
         let go_on = match stalled.on {
@@ -90,6 +100,16 @@ impl QueueState {
             StallOn::Keys => self.lanes.active_keys() < KEYS_MAX,
         };
         if go_on { Plan::Resume } else { Plan::Wait }
+    }
+
+    /// Records that the lead has come to before are settled whole, but for those tracked or left by the last
+    /// process.
+    fn pass_settled(&mut self) {
+        if self.lead < self.entered {
+            let (left, tracked) = (self.left.next(self.lead), self.records.next(self.lead));
+            let next = [left, tracked].into_iter().flatten().min();
+            self.lead = next.unwrap_or(self.entered).min(self.entered);
+        }
     }
 
     /// A permit is free and no free lane is due: going on past a full lane gives it something to do.
@@ -143,10 +163,11 @@ impl QueueState {
         }
         self.give_up_before(seq, log);
         if seq < self.entered {
-            self.lead = seq.next();
-            return None;
+            let left = self.enter_left(record);
+            self.lead = if left.is_some() { seq } else { seq.next() };
+            return left;
         }
-        self.lost_up_to(record.totals - record.admitted);
+        self.lost_up_to(record.totals - record.admitted, log);
         (self.entered, self.entered_totals) = (seq.next(), record.totals);
         let slot = self.records.enter(Arc::clone(record));
         let later = self.absent.split_off(&seq.next());
@@ -168,7 +189,7 @@ impl QueueState {
         if let Some((end, totals)) = log.end_behind(self.lead) {
             self.give_up_before(end, log);
             if end > self.entered {
-                self.lost_up_to(totals);
+                self.lost_up_to(totals, log);
                 (self.entered, self.entered_totals) = (end, totals);
             }
             self.lead = end;
@@ -182,15 +203,20 @@ impl QueueState {
     fn give_up_before(&mut self, seq: Seq, log: &dyn Log) {
         if self.lead < seq {
             for slot in self.records.between(self.lead, seq) {
-                self.drop_untaken(slot, DropReason::LogFull, log);
+                let reason = log.why_gone(self.records.get(slot).record.seq);
+                self.drop_untaken(slot, reason.into(), log);
             }
+            self.give_up_left(self.lead, seq, log);
         }
     }
 
     /// Records never entered are gone: everything up to these totals of the log.
-    fn lost_up_to(&mut self, totals: Counts) {
-        self.ledger
-            .drop(DropReason::LogFull, totals - self.entered_totals);
+    fn lost_up_to(&mut self, totals: Counts, log: &dyn Log) {
+        let lost = totals - self.entered_totals;
+        if !lost.is_zero() {
+            self.ledger.drop(log.why_gone(self.entered).into(), lost);
+            self.gap = true;
+        }
     }
 
     /// Goes on in the record where the lead had to stop.
@@ -201,11 +227,16 @@ impl QueueState {
     }
 
     /// A record that should have been read again is gone: it was given up for room.
-    pub fn gone(&mut self, seq: Seq, reason: DropReason, log: &dyn Log) {
+    pub fn gone(&mut self, seq: Seq, reason: DropReason, now: Instant, log: &dyn Log) {
         self.requeue.retain(|waiting| *waiting != seq);
         if let Some(slot) = self.records.slot(seq) {
             self.drop_untaken(slot, reason, log);
+        } else if let Some(left) = self.left.take(seq) {
+            self.ledger.drop(reason, left.unsettled);
+            self.gap = true;
+            self.unneeded.push(seq);
         }
+        self.forgo_replay(seq, now);
     }
 
     /// Counts a decode that was done for a reader.
@@ -213,6 +244,7 @@ impl QueueState {
         match role {
             Role::Lead => self.work.decoded_lead += 1,
             Role::Laggard | Role::Requeue => self.work.decoded_laggard += 1,
+            Role::Replay => self.work.decoded_replay += 1,
         }
     }
 
@@ -225,6 +257,9 @@ impl QueueState {
         now: Instant,
         log: &dyn Log,
     ) {
+        if role == Role::Replay {
+            return self.replay(slot, decoded, now);
+        }
         let tracked = self.records.get_mut(slot);
         let record = Arc::clone(&tracked.record);
         if !std::mem::replace(&mut tracked.read, true) {
@@ -249,6 +284,7 @@ impl QueueState {
                 }
             }
             Role::Requeue => self.requeue.retain(|waiting| *waiting != record.seq),
+            Role::Replay => {}
         }
         self.leave_if_settled(slot, log);
         self.look_at_memory();
@@ -265,7 +301,7 @@ impl QueueState {
     ) -> Option<StallOn> {
         let salt = self.tenant_salt(&record.tenant);
         // Most records are taken whole at once: then no element has to be looked up.
-        let fresh = self.records.get(slot).taken.len() == record.skipped.len();
+        let fresh = self.records.get(slot).taken.is_empty();
         let mut at = Ordinals::new(decoded);
         for row in &decoded.series {
             let place = at.advance(row);
@@ -315,7 +351,7 @@ impl QueueState {
                 self.lanes.park(lane, seq);
             }
             // Left here: a pass under way, which may be past this place, does not bring it up to the lead.
-            Role::Laggard | Role::Requeue => {
+            Role::Laggard | Role::Requeue | Role::Replay => {
                 self.lanes.park(lane, seq);
                 if let Some(pass) = &mut self.laggard {
                     pass.lanes.remove(&lane);
@@ -350,7 +386,7 @@ impl QueueState {
     }
 
     /// The table's entry of a series, made if it is new.
-    fn series_of(
+    pub(super) fn series_of(
         &mut self,
         row: &SeriesRow,
         decoded: &Decoded,
@@ -421,14 +457,21 @@ impl QueueState {
     /// Elements of a kind that the user asked not to send.
     fn not_sent(&mut self, slot: u32, kind: Kind, range: Range<u32>) {
         let tracked = self.records.get_mut(slot);
-        let new = range
-            .clone()
-            .filter(|ordinal| !tracked.taken.contains(*ordinal))
-            .count();
+        let new = range.clone().filter(|o| !tracked.taken.contains(*o));
+        let new: Vec<u32> = new.collect();
         tracked.taken.insert(range.start, range.end);
         tracked.settled.insert(range.start, range.end);
-        self.ledger
-            .drop(DropReason::NotSent, Counts::of(kind, new as u64));
+        let (seq, reason) = (tracked.record.seq, DropReason::NotSent);
+        self.ledger.drop(reason, Counts::of(kind, new.len() as u64));
+        self.journal.dropped(reason, || {
+            let run = |ordinal| JournalRun {
+                seq,
+                from: ordinal,
+                to: ordinal + 1,
+                kind,
+            };
+            new.into_iter().map(run).collect()
+        });
     }
 }
 
@@ -449,14 +492,14 @@ struct Target {
 }
 
 /// The next ordinal of each kind while rows are walked.
-struct Ordinals {
+pub(super) struct Ordinals {
     samples: u32,
     histograms: u32,
     exemplars: u32,
 }
 
 impl Ordinals {
-    fn new(decoded: &Decoded) -> Self {
+    pub(super) fn new(decoded: &Decoded) -> Self {
         let counts = decoded.counts();
         let histograms = counts.samples as u32;
         Self {
@@ -466,7 +509,7 @@ impl Ordinals {
         }
     }
 
-    fn advance(&mut self, row: &SeriesRow) -> Place {
+    pub(super) fn advance(&mut self, row: &SeriesRow) -> Place {
         let take = |next: &mut u32, count: u32| {
             let from = *next;
             *next += count;
@@ -481,7 +524,7 @@ impl Ordinals {
 }
 
 /// The ordinals of one row.
-struct Place {
+pub(super) struct Place {
     samples: Range<u32>,
     histograms: Range<u32>,
     exemplars: Range<u32>,
@@ -489,7 +532,7 @@ struct Place {
 
 impl Place {
     /// In the order of [`Kind::ALL`].
-    fn ranges(&self) -> [Range<u32>; 3] {
+    pub(super) fn ranges(&self) -> [Range<u32>; 3] {
         [
             self.samples.clone(),
             self.histograms.clone(),
@@ -499,7 +542,7 @@ impl Place {
 }
 
 /// The element with this ordinal.
-fn element_of(decoded: &Decoded, counts: Counts, kind: Kind, ordinal: u32) -> Element {
+pub(super) fn element_of(decoded: &Decoded, counts: Counts, kind: Kind, ordinal: u32) -> Element {
     let ordinal = ordinal as usize;
     let histograms_from = counts.samples as usize;
     let exemplars_from = histograms_from + counts.histograms as usize;

@@ -3,6 +3,7 @@
 //! `SLUICEGATE_SIM_SEEDS=n` runs n seeds instead of 64, `SLUICEGATE_SIM_SEED=n` replays one.
 
 mod data;
+mod disk;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod oracle;
@@ -50,6 +51,8 @@ fn nothing_is_lost_doubled_or_reordered_whatever_happens() {
             total.withdrawn,
             total.taken_over,
             total.evicted,
+            total.restarts,
+            total.replayed,
         ];
         assert!(
             happened.iter().all(|times| *times > 0),

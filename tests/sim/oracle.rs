@@ -8,6 +8,7 @@ use sluicegate::log::{Seq, Tenant};
 use sluicegate::model::content::Entry;
 use sluicegate::model::counts::{Counts, Kind};
 use sluicegate::queue::batch::{Batch, BatchId, Outcome};
+use sluicegate::queue::journal::Ticket;
 use sluicegate::queue::ledger::{Books, DropReason};
 use sluicegate::wire::pb::rw1;
 
@@ -65,9 +66,25 @@ impl Admitted {
 /// Place of an element in the order of its series.
 type Rank = (Seq, (usize, usize, usize));
 
+/// A batch that went out, in a journal.
+struct Told {
+    id: BatchId,
+    ids: Vec<u64>,
+    opened: Ticket,
+    /// The entry that settled it, and how.
+    done: Option<(Ticket, Outcome)>,
+}
+
 /// What one receiver has seen, and what it has said.
 #[derive(Default)]
 pub(crate) struct Oracle {
+    /// All batches, if there is a journal.
+    told: Vec<Told>,
+    /// Batches that were open when the process died: each must come again, of the same elements.
+    expected: HashMap<BatchId, HashSet<u64>>,
+    /// Lane rules were other ones then.
+    pub(crate) regrouped: bool,
+    pub(crate) replayed: u64,
     live: HashMap<BatchId, Vec<u64>>,
     /// Series of live batches.
     busy: HashMap<Arc<str>, BatchId>,
@@ -84,7 +101,13 @@ pub(crate) struct Oracle {
 
 impl Oracle {
     /// A batch goes out for the first time.
-    pub(crate) fn cut(&mut self, batch: &Batch, admitted: &Admitted) -> Result<(), String> {
+    pub(crate) fn cut(
+        &mut self,
+        batch: &Batch,
+        opened: Option<Ticket>,
+        required: bool,
+        admitted: &Admitted,
+    ) -> Result<(), String> {
         let mut ids = Vec::new();
         for entry in &batch.content.entries {
             let series = series_of(&batch.tenant, entry);
@@ -105,8 +128,95 @@ impl Oracle {
                 ids.len()
             ));
         }
+        self.check_replay(batch, &ids, required, admitted)?;
+        if let Some(opened) = opened {
+            self.told.push(Told {
+                id: batch.id,
+                ids: ids.clone(),
+                opened,
+                done: None,
+            });
+        }
         self.live.insert(batch.id, ids);
         Ok(())
+    }
+
+    /// Only a batch that was open may be stored already, and it comes again as it was.
+    fn check_replay(
+        &mut self,
+        batch: &Batch,
+        ids: &[u64],
+        required: bool,
+        admitted: &Admitted,
+    ) -> Result<(), String> {
+        let part_of = |expected: &HashSet<u64>| ids.iter().any(|id| expected.contains(id));
+        let was = self.expected.iter().find(|(_, expected)| part_of(expected));
+        let Some((id, expected)) = was.map(|(id, expected)| (*id, expected.clone())) else {
+            let sound = !batch.maybe_stored;
+            return sound.then_some(()).ok_or_else(|| {
+                format!(
+                    "batch {} was never out, and is said to be stored",
+                    batch.id.0
+                )
+            });
+        };
+        let there = |id: &&u64| !admitted.unreadable.contains(&admitted.known[*id].seq);
+        let whole = expected.iter().filter(there).all(|id| ids.contains(id));
+        if !batch.maybe_stored
+            || !ids.iter().all(|id| expected.contains(id))
+            || !(whole || self.regrouped || !required)
+        {
+            return Err(format!(
+                "batch {} was open with {expected:?}, and comes again as batch {} with {ids:?}",
+                id.0, batch.id.0
+            ));
+        }
+        self.replayed += 1;
+        if !self.regrouped {
+            self.expected.remove(&id);
+        }
+        Ok(())
+    }
+
+    /// The process died; the journal kept so many entries.
+    pub(crate) fn crashed(&mut self, kept: Ticket, admitted: &Admitted) {
+        let mut told = std::mem::take(&mut self.told);
+        // What was never open on the disk never went out.
+        told.retain(|batch| batch.opened <= kept);
+        let replayed = self.replayed;
+        *self = Self {
+            replayed,
+            regrouped: self.regrouped,
+            // Some have not come again yet.
+            expected: std::mem::take(&mut self.expected),
+            ..Self::default()
+        };
+        for batch in told {
+            match batch.done {
+                Some((at, outcome)) if at <= kept => {
+                    for id in &batch.ids {
+                        self.seen.insert(*id);
+                        self.rank(&admitted.known[id]);
+                    }
+                    self.live.insert(batch.id, batch.ids.clone());
+                    self.settled(batch.id, &outcome, None, admitted);
+                    self.told.push(Told {
+                        done: Some((at, outcome)),
+                        ..batch
+                    });
+                }
+                _ => {
+                    // With other lane rules a part of it may be all that has come again so far.
+                    self.expected.entry(batch.id).or_default().extend(batch.ids);
+                }
+            }
+        }
+    }
+
+    fn rank(&mut self, known: &Known) {
+        let (rank, line) = rank_of(known);
+        let newest = self.newest.entry(line).or_insert(rank);
+        *newest = (*newest).max(rank);
     }
 
     fn check(
@@ -138,8 +248,7 @@ impl Oracle {
             }
             _ => {}
         }
-        let rank = (known.seq, element.place);
-        let line = (Arc::clone(&element.series), element.kind == Kind::Exemplar);
+        let (rank, line) = rank_of(known);
         let newest = self.newest.entry(line).or_insert(rank);
         if rank < *newest && !admitted.withdrawn.contains(&known.seq) {
             return Err(format!("{} goes back: {rank:?} after {newest:?}", what()));
@@ -149,7 +258,19 @@ impl Oracle {
     }
 
     /// A batch has its verdict.
-    pub(crate) fn settled(&mut self, id: BatchId, outcome: &Outcome, admitted: &Admitted) {
+    pub(crate) fn settled(
+        &mut self,
+        id: BatchId,
+        outcome: &Outcome,
+        done: Option<Ticket>,
+        admitted: &Admitted,
+    ) {
+        if let Some(done) = done {
+            let mut open = self.told.iter_mut().filter(|told| told.done.is_none());
+            if let Some(told) = open.find(|told| told.id == id) {
+                told.done = Some((done, outcome.clone()));
+            }
+        }
         let ids = self.live.remove(&id).expect("only a live batch is settled");
         for id in &ids {
             self.busy.remove(&admitted.known[id].element.series);
@@ -261,6 +382,13 @@ impl Oracle {
         let ids = self.live[&batch.id].iter();
         ids.filter(|id| admitted.known[id].element.custom).count() as u64
     }
+}
+
+/// Where an element stands in its line.
+fn rank_of(known: &Known) -> (Rank, (Arc<str>, bool)) {
+    let element = &known.element;
+    let line = (Arc::clone(&element.series), element.kind == Kind::Exemplar);
+    ((known.seq, element.place), line)
 }
 
 fn series_of(tenant: &Tenant, entry: &Entry) -> String {

@@ -19,6 +19,7 @@ use sluicegate::wire::decoded::{Decoded, IdentityKey};
 use tokio::time::Instant;
 
 use super::data::WALK;
+use super::disk::Disk;
 use super::oracle::{Admitted, Oracle};
 
 /// Where a reader is.
@@ -74,6 +75,8 @@ pub(crate) struct Queue {
     dispatching: Dispatching,
     /// A record that must be decoded again cannot be, once in so many.
     pub(crate) unreadable: Option<u8>,
+    /// It keeps a journal.
+    durable: bool,
     key: IdentityKey,
 }
 
@@ -94,13 +97,19 @@ impl Woken {
 }
 
 impl Queue {
-    pub(crate) fn new(options: QueueOptions, key: IdentityKey, log: &MemoryLog) -> Self {
+    /// A queue; one that keeps a journal, if `disk` is the log.
+    pub(crate) fn new(
+        options: QueueOptions,
+        key: IdentityKey,
+        log: &MemoryLog,
+        disk: Option<&Disk>,
+    ) -> Self {
+        let state = match disk {
+            Some(disk) => QueueState::begun(options.clone(), disk.sink(options.index), disk),
+            None => QueueState::new(options.clone(), Seq(1), log.totals()),
+        };
         Self {
-            state: Arc::new(Mutex::new(QueueState::new(
-                options.clone(),
-                Seq(1),
-                log.totals(),
-            ))),
+            state: Arc::new(Mutex::new(state)),
             options,
             oracle: Oracle::default(),
             attempts: Vec::new(),
@@ -108,6 +117,7 @@ impl Queue {
             wake: Arc::default(),
             dispatching: Dispatching::Asks,
             unreadable: None,
+            durable: disk.is_some(),
             key,
         }
     }
@@ -132,7 +142,7 @@ impl Queue {
     /// One step of the reader, as `queue/reader.rs` takes it. `false`: it sleeps.
     pub(crate) fn read(
         &mut self,
-        log: &MemoryLog,
+        log: &dyn Log,
         admitted: &mut Admitted,
         rng: &mut fastrand::Rng,
     ) -> bool {
@@ -148,6 +158,7 @@ impl Queue {
             }
             Reading::Plans => {
                 let mut state = self.lock();
+                state.checkpoint_if_wanted(log);
                 Reading::Planned(state.plan(now), state.generation())
             }
             Reading::Planned(plan, generation) => self.follow(plan, generation, log, now),
@@ -164,7 +175,7 @@ impl Queue {
         true
     }
 
-    fn follow(&mut self, plan: Plan, generation: u64, log: &MemoryLog, now: Instant) -> Reading {
+    fn follow(&mut self, plan: Plan, generation: u64, log: &dyn Log, now: Instant) -> Reading {
         let (role, seq) = match plan {
             Plan::Wait => return Reading::Sleeps(None),
             Plan::Resume => {
@@ -175,6 +186,7 @@ impl Queue {
             Plan::Lead(seq) => (Role::Lead, seq),
             Plan::Laggard(seq) => (Role::Laggard, seq),
             Plan::Requeue(seq) => (Role::Requeue, seq),
+            Plan::Replay(seq) => (Role::Replay, seq),
         };
         let fetched = log.fetch(self.options.index, seq);
         let fetched = match (role, fetched) {
@@ -183,7 +195,8 @@ impl Queue {
             (Role::Lead, Some(fetched)) => fetched,
             (_, fetched) => {
                 let Some(fetched) = fetched.filter(|fetched| fetched.record.seq == seq) else {
-                    self.lock().gone(seq, DropReason::LogFull, log);
+                    self.lock().gone(seq, DropReason::LogFull, now, log);
+                    self.wake().dispatcher = true;
                     return Reading::Plans;
                 };
                 fetched
@@ -196,6 +209,7 @@ impl Queue {
         let slot = match role {
             Role::Lead => state.enter(&fetched.record, log),
             Role::Laggard | Role::Requeue => state.slot_of(fetched.record.seq),
+            Role::Replay => state.enter_replay(&fetched.record),
         };
         match slot {
             Some(slot) => Reading::Decodes {
@@ -214,7 +228,7 @@ impl Queue {
         slot: u32,
         fetched: Fetched,
         generation: u64,
-        (log, admitted, rng): (&MemoryLog, &mut Admitted, &mut fastrand::Rng),
+        (log, admitted, rng): (&dyn Log, &mut Admitted, &mut fastrand::Rng),
     ) {
         let record = fetched.record;
         let fails = self.unreadable.is_some_and(|once| rng.u8(..once) == 0);
@@ -228,7 +242,11 @@ impl Queue {
             })
         }) else {
             admitted.unreadable.insert(record.seq);
-            return self.lock().gone(record.seq, DropReason::Unreadable, log);
+            let now = Instant::now();
+            self.lock()
+                .gone(record.seq, DropReason::Unreadable, now, log);
+            self.wake().dispatcher = true;
+            return;
         };
         let mut state = self.lock();
         if state.generation() != generation || state.slot_of(record.seq) != Some(slot) {
@@ -265,7 +283,11 @@ impl Queue {
             Next::Send(batch, attempt) => {
                 self.dispatching = Dispatching::Asks;
                 if attempt == 0 {
-                    self.oracle.cut(&batch, admitted)?;
+                    // A batch that was open before has its entry already.
+                    let ticket = self.lock().open_ticket(batch.id).unwrap_or_default();
+                    let ticket = self.durable.then_some(ticket);
+                    let required = self.options.required;
+                    self.oracle.cut(&batch, ticket, required, admitted)?;
                 }
                 self.wake().reader = true;
                 self.attempts.push(Attempt {
@@ -299,10 +321,15 @@ impl Queue {
         &mut self,
         place: usize,
         answer: Answer,
-        (log, admitted, rng): (&MemoryLog, &Admitted, &mut fastrand::Rng),
+        disk: Option<&Disk>,
+        (log, admitted, rng): (&dyn Log, &Admitted, &mut fastrand::Rng),
     ) {
         let now = Instant::now();
         let Attempt { batch, .. } = self.attempts.swap_remove(place);
+        if let (Some(disk), Some(ticket)) = (disk, self.lock().open_ticket(batch.id)) {
+            // Nothing goes out, so nothing is answered, before its entry is safe.
+            disk.sync_to(self.options.index, ticket);
+        }
         let counts = batch.counts;
         let mut outcome = Outcome::default();
         let again = match answer {
@@ -346,8 +373,31 @@ impl Queue {
             self.wake().dispatcher = true;
             return;
         }
-        self.oracle.settled(batch.id, &outcome, admitted);
-        self.lock().settle(batch.id, &outcome, now, log);
+        let mut state = self.lock();
+        state.settle(batch.id, &outcome, now, log);
+        let done = disk.map(|disk| disk.written(self.options.index));
+        state.checkpoint_if_wanted(log);
+        drop(state);
+        self.oracle.settled(batch.id, &outcome, done, admitted);
+        self.wake().both();
+    }
+
+    /// The process is gone, and another goes on from what the disk has.
+    pub(crate) fn restart(
+        &mut self,
+        options: QueueOptions,
+        disk: &Disk,
+        admitted: &Admitted,
+        rng: &mut fastrand::Rng,
+    ) {
+        let (recovered, kept) = disk.crash(options.index, rng);
+        self.oracle.crashed(kept, admitted);
+        let sink = disk.sink(options.index);
+        let end = disk.end().0;
+        *self.lock() = QueueState::restored(options.clone(), recovered, end, sink, disk);
+        self.options = options;
+        self.attempts.clear();
+        (self.reading, self.dispatching) = (Reading::Plans, Dispatching::Asks);
         self.wake().both();
     }
 }

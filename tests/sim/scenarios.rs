@@ -73,7 +73,7 @@ impl Stage {
         let log = MemoryLog::new(log_limit, 1 << 20, &required);
         let key = IdentityKey::fixed(0);
         Self {
-            queue: Queue::new(options, key.clone(), &log),
+            queue: Queue::new(options, key.clone(), &log, None),
             log,
             admitted: Mutex::default(),
             rng: fastrand::Rng::with_seed(0),
@@ -98,7 +98,7 @@ impl Stage {
         self.queue.wake().both();
         let admitted = &mut locked(&self.admitted);
         for _ in 0..1000 {
-            if !self.queue.read(&self.log, admitted, &mut self.rng) {
+            if !self.queue.read(&*self.log, admitted, &mut self.rng) {
                 return;
             }
         }
@@ -114,7 +114,7 @@ impl Stage {
         let log = &self.log;
         let admitted = &locked(&self.admitted);
         self.queue
-            .answer(0, Answer::Written, (log, admitted, &mut self.rng));
+            .answer(0, Answer::Written, None, (&**log, admitted, &mut self.rng));
     }
 
     /// Reads, sends and answers until nothing is left to do. Time stands still.

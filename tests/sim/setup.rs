@@ -15,6 +15,8 @@ pub(crate) struct Setup {
     pub(crate) handoff_limit: usize,
     /// Senders wait for their answers.
     pub(crate) upstream: bool,
+    /// Log and journals outlive the process, which dies now and then.
+    pub(crate) durable: bool,
     /// Some records cannot be read a second time.
     pub(crate) unreadable: bool,
     pub(crate) steps: usize,
@@ -53,6 +55,7 @@ impl Setup {
             log_limit: one_of(rng, &[8 << 10, 64 << 10, 1 << 30, 1 << 30]),
             handoff_limit: one_of(rng, &[0, 20 << 10, 1 << 30]),
             upstream,
+            durable: !upstream && rng.u8(..3) > 0,
             unreadable: rng.u8(..8) == 0,
             steps: if many_keys { 400 } else { rng.usize(500..2500) },
             many_keys,

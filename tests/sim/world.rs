@@ -9,7 +9,7 @@ use std::time::Duration;
 use sluicegate::ingest::attach::{Attachments, Awaited, BodyId, ORPHAN_FOR, Waiting};
 use sluicegate::log::ack::Ack;
 use sluicegate::log::memory::{MemoryLog, Reservation};
-use sluicegate::log::{NewRecord, Readers, Seq};
+use sluicegate::log::{Log, NewRecord, Readers, Seq};
 use sluicegate::model::runs::RunSet;
 use sluicegate::queue::state::QueueState;
 use sluicegate::wire;
@@ -18,6 +18,7 @@ use sluicegate::wire::decoded::{Decoded, IdentityKey};
 use tokio::time::Instant;
 
 use super::data::{Request, Source, WALK};
+use super::disk::Disk;
 use super::oracle::Admitted;
 use super::queue::{Answer, Queue, Woken, locked};
 use super::setup::{self, Setup};
@@ -43,6 +44,8 @@ pub(crate) struct Seen {
     pub(crate) evicted: u64,
     pub(crate) keys: u64,
     pub(crate) healing: u64,
+    pub(crate) restarts: u64,
+    pub(crate) replayed: u64,
 }
 
 impl Seen {
@@ -58,6 +61,8 @@ impl Seen {
         self.evicted += other.evicted;
         self.keys = self.keys.max(other.keys);
         self.healing += other.healing;
+        self.restarts += other.restarts;
+        self.replayed += other.replayed;
     }
 }
 
@@ -70,6 +75,8 @@ pub(crate) struct World {
     setup: Setup,
     key: IdentityKey,
     log: Arc<MemoryLog>,
+    /// The log and the journals outlive the process.
+    disk: Option<Arc<Disk>>,
     queues: Vec<Queue>,
     readers: Everyone,
     attachments: Arc<Attachments>,
@@ -128,7 +135,11 @@ impl World {
         let key = IdentityKey::fixed(seed);
         let required: Vec<_> = setup.queues.iter().map(|queue| queue.required).collect();
         let log = MemoryLog::new(setup.log_limit, setup.handoff_limit, &required);
-        let queue = |options: &_| Queue::new(Clone::clone(options), key.clone(), &log);
+        let disk = setup
+            .durable
+            .then(|| Arc::new(Disk::new(Arc::clone(&log), required.len())));
+        let queue =
+            |options: &_| Queue::new(Clone::clone(options), key.clone(), &log, disk.as_deref());
         let mut queues: Vec<_> = setup.queues.iter().map(queue).collect();
         for queue in &mut queues {
             queue.unreadable = setup.unreadable.then_some(10);
@@ -150,6 +161,7 @@ impl World {
             setup,
             key,
             log,
+            disk,
             queues,
             attachments: Arc::default(),
             senders: Vec::new(),
@@ -189,7 +201,8 @@ impl World {
             0..15 => self.send(),
             15..50 => {
                 let admitted = &mut locked(&self.admitted);
-                return Ok(self.queues[at].read(&self.log, admitted, &mut self.rng));
+                let log = log_of(&self.disk, &self.log);
+                return Ok(self.queues[at].read(log, admitted, &mut self.rng));
             }
             50..70 => {
                 let hang = if self.rng.u8(..100) < self.setup.hangs {
@@ -206,6 +219,7 @@ impl World {
                 tokio::time::advance(Duration::from_millis(ms)).await;
             }
             94..97 if self.setup.upstream => self.answer_sender()?,
+            94..96 if self.setup.durable => self.touch_disk(),
             94..97 => self.health = self.rng.choice([0, 50, 99, 99]).unwrap_or(50),
             97 | 98 if !self.setup.changes => self.send(),
             97 => {
@@ -221,6 +235,24 @@ impl World {
             _ => self.seldom(at).await,
         }
         Ok(true)
+    }
+
+    /// Entries become safe, or the process dies.
+    fn touch_disk(&mut self) {
+        let Some(disk) = &self.disk else { return };
+        if self.rng.u8(..4) > 0 {
+            return disk.sync();
+        }
+        self.seen.restarts += 1;
+        let admitted = locked(&self.admitted);
+        for queue in &mut self.queues {
+            let mut options = queue.options.clone();
+            queue.oracle.regrouped |= self.setup.changes;
+            if self.setup.changes && self.rng.bool() {
+                options.rules = setup::rules(&mut self.rng);
+            }
+            queue.restart(options, disk, &admitted, &mut self.rng);
+        }
     }
 
     async fn seldom(&mut self, at: usize) {
@@ -407,7 +439,8 @@ impl World {
             self.rng.choice(all).unwrap_or(Failed)
         };
         let admitted = &locked(&self.admitted);
-        queue.answer(place, answer, (&self.log, admitted, &mut self.rng));
+        let (disk, log) = (self.disk.as_deref(), log_of(&self.disk, &self.log));
+        queue.answer(place, answer, disk, (log, admitted, &mut self.rng));
         true
     }
 
@@ -417,7 +450,7 @@ impl World {
         for queue in &self.queues {
             let name = &queue.options.name;
             let state = queue.lock();
-            let books = state.books(&*self.log);
+            let books = state.books(log_of(&self.disk, &self.log));
             let error = books.conservation_error();
             if error != 0 {
                 return Err(format!(
@@ -456,10 +489,13 @@ impl World {
             let mut progress = false;
             for queue in &mut self.queues {
                 let admitted = &mut locked(&self.admitted);
-                progress |= queue.read(&self.log, admitted, &mut self.rng);
+                let log = log_of(&self.disk, &self.log);
+                progress |= queue.read(log, admitted, &mut self.rng);
                 progress |= queue.dispatch(admitted, Duration::ZERO)?;
                 if !queue.attempts.is_empty() {
-                    queue.answer(0, Answer::Written, (&self.log, admitted, &mut self.rng));
+                    let disk = self.disk.as_deref();
+                    let log = log_of(&self.disk, &self.log);
+                    queue.answer(0, Answer::Written, disk, (log, admitted, &mut self.rng));
                     progress = true;
                 }
             }
@@ -483,14 +519,21 @@ impl World {
 
     /// Elements pending, over all queues.
     fn pending(&self) -> u64 {
-        let pending = |queue: &Queue| queue.lock().books(&*self.log).pending.total().total();
+        let pending = |queue: &Queue| {
+            queue
+                .lock()
+                .books(log_of(&self.disk, &self.log))
+                .pending
+                .total()
+                .total()
+        };
         self.queues.iter().map(pending).sum()
     }
 
     fn is_idle(&self) -> bool {
         self.queues
             .iter()
-            .all(|queue| queue.lock().is_idle(&*self.log))
+            .all(|queue| queue.lock().is_idle(log_of(&self.disk, &self.log)))
     }
 
     fn describe(&self) -> String {
@@ -498,7 +541,7 @@ impl World {
             let state = queue.lock();
             format!(
                 "{:?}\n{:?}",
-                state.books(&*self.log).pending,
+                state.books(log_of(&self.disk, &self.log)).pending,
                 state.gauges()
             )
         });
@@ -509,7 +552,7 @@ impl World {
         let admitted = locked(&self.admitted);
         for queue in &self.queues {
             let (name, mut state) = (&queue.options.name, queue.lock());
-            let books = state.books(&*self.log);
+            let books = state.books(log_of(&self.disk, &self.log));
             let kept = (queue.options.required, queue.sends());
             queue
                 .oracle
@@ -528,6 +571,7 @@ impl World {
             if left != [0; 7] || queue.oracle.live() > 0 {
                 return Err(format!("{name}: something is left: {gauges:?}"));
             }
+            self.seen.replayed += queue.oracle.replayed;
             let work = state.work();
             self.seen.batches += work.batches_done;
             self.seen.parked += work.parked;
@@ -543,11 +587,22 @@ impl World {
                 return Err(format!("{name}: series are left that are no cache"));
             }
         }
+        if let Some(disk) = &self.disk {
+            disk.sync();
+        }
         let occupancy = self.log.occupancy();
         if (occupancy.bytes, occupancy.records) != (0, 0) {
             return Err(format!("the log keeps {occupancy:?}"));
         }
         Ok(())
+    }
+}
+
+/// The log as queues see it.
+fn log_of<'l>(disk: &'l Option<Arc<Disk>>, log: &'l Arc<MemoryLog>) -> &'l dyn Log {
+    match disk {
+        Some(disk) => &**disk,
+        None => &**log,
     }
 }
 
