@@ -60,7 +60,7 @@ impl DropReason {
 }
 
 /// What has been settled since the queue began.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     /// The receiver said it has them.
     pub delivered: Counts,

@@ -1,27 +1,28 @@
-//! The settle journal: which batches are open, in terms that outlive the process.
+//! The settle journal: which batches are open and what is settled, in terms that outlive the process.
 //!
 //! `open(batch, runs)` is written before the first byte of a batch goes out, `done(batch)` before its
 //! lanes are freed. After a crash each open batch is made again of the same elements, alone, and only it
-//! may be stored already. This is the form in memory, which keeps the open ones for the audit; the form on
-//! disk writes the same two entries.
+//! may be stored already; what is neither open nor settled is cut anew.
+//!
+//! [`Journal`] is the form in memory, which keeps the open batches for the audit. The form on disk is a
+//! file of [`entry`]s in the bytes of [`codec`]. [`recover`] is what they come to, [`file`] which of the
+//! files counts, and [`writer`] the thread that writes them.
+
+pub mod codec;
+pub mod entry;
+pub mod file;
+mod payload;
+pub mod recover;
+mod thread;
+pub mod writer;
 
 use std::collections::HashMap;
 
 use super::batch::{Batch, BatchId, Outcome};
 use super::records::Records;
-use crate::log::Seq;
 use crate::model::counts::Counts;
-
-/// Neighbouring ordinals of a record, by its sequence: what an entry of the journal says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct JournalRun {
-    /// Record.
-    pub seq: Seq,
-    /// First ordinal.
-    pub from: u32,
-    /// One past the last.
-    pub to: u32,
-}
+pub use entry::JournalRun;
+use entry::runs_of_batch;
 
 /// The journal in memory.
 #[derive(Debug, Default)]
@@ -33,7 +34,7 @@ pub struct Journal {
 impl Journal {
     /// A batch is about to go out for the first time.
     pub fn open(&mut self, batch: &Batch, records: &Records) {
-        self.open.insert(batch.id, runs_by_seq(batch, records));
+        self.open.insert(batch.id, runs_of_batch(batch, records));
     }
 
     /// A batch has its verdict.
@@ -57,7 +58,7 @@ impl Journal {
         let mut count = 0;
         for batch in flights {
             count += 1;
-            if self.open.get(&batch.id) != Some(&runs_by_seq(batch, records)) {
+            if self.open.get(&batch.id) != Some(&runs_of_batch(batch, records)) {
                 return Err(format!(
                     "batch {} is in flight but not open as it is",
                     batch.id.0
@@ -73,13 +74,4 @@ impl Journal {
             ))
         }
     }
-}
-
-fn runs_by_seq(batch: &Batch, records: &Records) -> Vec<JournalRun> {
-    let run = |run: &super::batch::Run| JournalRun {
-        seq: records.get(run.record).record.seq,
-        from: run.from,
-        to: run.to,
-    };
-    batch.runs.iter().map(run).collect()
 }
