@@ -201,3 +201,7 @@ fn whole_frame(bytes: &[u8], salt: u32) -> Option<Frame<'_>> {
         length: FRAME_HEAD + length,
     })
 }
+
+#[cfg(test)]
+#[path = "codec_tests.rs"]
+pub(super) mod tests;

@@ -16,6 +16,11 @@ pub mod recover;
 mod thread;
 pub mod writer;
 
+#[cfg(test)]
+mod folder_fixture;
+#[cfg(test)]
+mod world_fixture;
+
 use std::collections::HashMap;
 
 use super::batch::{Batch, BatchId, Outcome};
