@@ -279,3 +279,7 @@ fn encoded(queue: &str) -> String {
     };
     queue.bytes().map(byte).collect()
 }
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;

@@ -57,6 +57,7 @@ pub(super) struct State {
     name_ops: Vec<NameOp>,
     /// All that was tried, with when it began.
     pub(super) log: Vec<(Op, Instant)>,
+    failed: Vec<usize>,
     refuse: Option<Refuse>,
     stop_after: Option<usize>,
     /// Syncs wait.
@@ -118,6 +119,14 @@ impl Folder {
         state.log.iter().map(|(op, _)| op.clone()).collect()
     }
 
+    /// All that was tried, with whether it failed.
+    pub(super) fn outcomes(&self) -> Vec<(Op, bool)> {
+        let state = self.lock();
+        let failed = |at| state.failed.contains(&at);
+        let all = state.log.iter().enumerate();
+        all.map(|(at, (op, _))| (op.clone(), failed(at))).collect()
+    }
+
     pub(super) fn bytes(&self, name: &str) -> Vec<u8> {
         let state = self.lock();
         state.inodes[state.names[name]].now.clone()
@@ -162,7 +171,7 @@ impl Folder {
         found
     }
 
-    fn begin(&self, op: Op) -> (MutexGuard<'_, State>, io::Result<()>) {
+    fn begin(&self, op: &Op) -> (MutexGuard<'_, State>, io::Result<()>) {
         let mut state = self.lock();
         let number = state.log.len();
         state.log.push((op.clone(), Instant::now()));
@@ -170,7 +179,10 @@ impl Folder {
         if state.stop_after.is_some_and(|stop| number > stop) {
             return (state, Err(io::Error::other("stopped")));
         }
-        let refused = state.refuse.as_mut().and_then(|refuse| refuse(&op));
+        let mut refuse = state.refuse.take();
+        let refused = refuse.as_mut().and_then(|refuse| refuse(op));
+        state.refuse = refuse;
+        state.failed.extend(refused.map(|_| number));
         let result = refused.map_or(Ok(()), |kind| Err(kind.into()));
         (state, result)
     }
@@ -227,7 +239,7 @@ fn overwrite(file: &mut Vec<u8>, at: usize, bytes: &[u8]) {
 
 impl Fs for Folder {
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
-        let (mut state, result) = self.begin(Op::Create(name.to_owned()));
+        let (mut state, result) = self.begin(&Op::Create(name.to_owned()));
         result?;
         if state.names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -255,7 +267,7 @@ impl Fs for Folder {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let (mut state, result) = self.begin(Op::Rename(from.to_owned()));
+        let (mut state, result) = self.begin(&Op::Rename(from.to_owned()));
         result?;
         let inode = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.names.insert(to.to_owned(), inode);
@@ -265,7 +277,7 @@ impl Fs for Folder {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let (mut state, result) = self.begin(Op::Remove(name.to_owned()));
+        let (mut state, result) = self.begin(&Op::Remove(name.to_owned()));
         result?;
         state.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
         state.name_ops.push(NameOp::Gone(name.to_owned()));
@@ -273,7 +285,7 @@ impl Fs for Folder {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        let (mut state, result) = self.begin(Op::SyncDir);
+        let (mut state, result) = self.begin(&Op::SyncDir);
         result?;
         // Stopped in the middle: perhaps done, perhaps not.
         Self::end(&state)?;
@@ -290,7 +302,7 @@ impl Fs for Folder {
 impl File for Handle {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let name = self.folder.lock().inodes[self.inode].name.clone();
-        let (mut state, result) = self.folder.begin(Op::Write(name));
+        let (mut state, result) = self.folder.begin(&Op::Write(name));
         // What is refused may have been written in part.
         let (at, written) = (
             offset as usize,
@@ -323,7 +335,7 @@ impl File for Handle {
 
     fn sync(&self) -> io::Result<()> {
         let name = self.folder.lock().inodes[self.inode].name.clone();
-        let (mut state, mut result) = self.folder.begin(Op::Sync(name));
+        let (mut state, mut result) = self.folder.begin(&Op::Sync(name));
         state.waiting += 1;
         self.folder.state.1.notify_all();
         while state.closed {
@@ -331,12 +343,13 @@ impl File for Handle {
         }
         state.waiting -= 1;
         result = result.and_then(|()| Folder::end(&state));
+        let luck = state.log.len().is_multiple_of(2);
         let inode = &mut state.inodes[self.inode];
-        if result.is_err() {
-            // The system takes the pages for clean: what was not synced may be gone, and nobody hears of it.
+        if result.is_err() && luck {
+            // The system takes the pages for clean: what was not synced is gone, and nobody hears of it.
             inode.writes.clear();
-            return result;
         }
+        result?;
         inode.durable = inode.now.clone();
         inode.writes.clear();
         Ok(())

@@ -326,3 +326,7 @@ fn is_full(error: &io::Error) -> bool {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
     )
 }
+
+#[cfg(test)]
+#[path = "thread_tests.rs"]
+mod tests;

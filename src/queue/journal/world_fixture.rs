@@ -13,24 +13,26 @@ use crate::model::runs::RunSet;
 use crate::queue::batch::BatchId;
 use crate::queue::ledger::{DropReason, Ledger};
 
+/// What an element is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Is {
+    Free,
+    Skipped,
+    InFlight,
+    Settled,
+}
+
 #[derive(Clone)]
 struct Held {
     counts: Counts,
-    skipped: BTreeSet<u32>,
-    settled: BTreeSet<u32>,
-    in_flight: BTreeSet<u32>,
+    elements: Vec<Is>,
 }
 
 impl Held {
-    fn all(&self) -> impl Iterator<Item = u32> + use<> {
-        0..self.counts.total() as u32
-    }
-
-    fn free(&self) -> Vec<u32> {
-        let taken = |o: &u32| self.settled.contains(o) || self.in_flight.contains(o);
-        self.all()
-            .filter(|o| !taken(o) && !self.skipped.contains(o))
-            .collect()
+    /// Ordinals of the elements that are one of these.
+    fn those(&self, wanted: &'static [Is]) -> impl Iterator<Item = u32> {
+        let all = self.elements.iter().enumerate();
+        all.filter_map(|(o, is)| wanted.contains(is).then_some(o as u32))
     }
 
     fn count(&self, ordinals: impl IntoIterator<Item = u32>) -> Counts {
@@ -102,15 +104,16 @@ impl World {
             histograms: rng.u64(..3),
             exemplars: rng.u64(..3),
         };
-        let mut held = Held {
-            counts,
-            skipped: BTreeSet::new(),
-            settled: BTreeSet::new(),
-            in_flight: BTreeSet::new(),
+        let element = |_| {
+            if rng.u32(..20) == 0 {
+                Is::Skipped
+            } else {
+                Is::Free
+            }
         };
-        held.skipped = held.all().filter(|_| rng.u32(..20) == 0).collect();
-        self.totals += counts;
-        self.totals -= held.count(held.skipped.iter().copied());
+        let elements = (0..counts.total()).map(element).collect();
+        let held = Held { counts, elements };
+        self.totals += held.count(held.those(&[Is::Free]));
         self.records.insert(self.next, held);
         self.next = Seq(self.next.0 + 1 + u64::from(self.rng.u32(..10) == 0));
     }
@@ -119,15 +122,18 @@ impl World {
     fn pick(&mut self) -> Option<(Vec<JournalRun>, Counts)> {
         let (mut runs, mut counts) = (Vec::new(), Counts::default());
         for _ in 0..self.rng.usize(1..4) {
-            let unsettled = |held: &&Held| !held.free().is_empty();
-            let with_free: Vec<_> = self.records.iter().filter(|(_, h)| unsettled(h)).collect();
-            let (seq, held) = *self.rng.choice(&with_free)?;
-            let mut picked = held.free();
+            let records = self.records.iter_mut();
+            let with_free = records.filter(|(_, held)| held.elements.contains(&Is::Free));
+            let Some((seq, held)) = self.rng.choice(with_free.collect::<Vec<_>>()) else {
+                break;
+            };
+            let mut picked: Vec<_> = held.those(&[Is::Free]).collect();
             picked.retain(|_| self.rng.u32(..3) > 0);
             counts += held.count(picked.iter().copied());
             runs.extend(runs_of(*seq, held.counts, &picked));
-            let held = self.records.get_mut(&seq.to_owned())?;
-            held.in_flight.extend(picked);
+            for ordinal in picked {
+                held.elements[ordinal as usize] = Is::InFlight;
+            }
         }
         runs.sort_unstable_by_key(|run: &JournalRun| (run.seq, run.from));
         (!runs.is_empty()).then_some((runs, counts))
@@ -192,7 +198,8 @@ impl World {
         for run in runs {
             let held = self.records.get_mut(&run.seq).expect("only known records");
             for ordinal in run.from..run.to {
-                assert!(held.in_flight.remove(&ordinal) && held.settled.insert(ordinal));
+                let was = std::mem::replace(&mut held.elements[ordinal as usize], Is::Settled);
+                assert_eq!(was, Is::InFlight);
                 assert_eq!(held.counts.kind_of(ordinal), run.kind);
             }
             all += held.count(run.from..run.to);
@@ -220,20 +227,19 @@ impl World {
         };
         for (seq, held) in &self.records {
             if *seq >= self.entered {
-                if !held.settled.is_empty() {
-                    let counts = held.count(held.settled.iter().copied());
-                    let runs = set_of(&held.settled);
+                let counts = held.count(held.those(&[Is::Settled]));
+                let runs = set_of(held.those(&[Is::Settled]));
+                if !counts.is_zero() {
                     found.presettled.insert(*seq, Presettled { runs, counts });
                 }
                 continue;
             }
-            let settled: BTreeSet<_> = held.settled.union(&held.skipped).copied().collect();
-            let unsettled = held.count(held.all().filter(|o| !settled.contains(o)));
+            let unsettled = held.count(held.those(&[Is::Free, Is::InFlight]));
             if !unsettled.is_zero() {
                 found.cursor = found.cursor.min(*seq);
                 let record = Unsettled {
                     seq: *seq,
-                    settled: set_of(&settled),
+                    settled: set_of(held.those(&[Is::Settled, Is::Skipped])),
                     unsettled,
                 };
                 found.records.insert(*seq, record);
@@ -245,7 +251,7 @@ impl World {
     /// Every element that is settled.
     pub(super) fn settled(&self) -> BTreeSet<(Seq, u32)> {
         let all = self.records.iter();
-        all.flat_map(|(seq, held)| held.settled.iter().map(|o| (*seq, *o)))
+        all.flat_map(|(seq, held)| held.those(&[Is::Settled]).map(|o| (*seq, o)))
             .collect()
     }
 
@@ -264,18 +270,17 @@ impl World {
                     None => Box::new(|_| false),
                 }
             };
-            let ordinals = held
-                .all()
-                .filter(|o| !held.skipped.contains(o) && settled(*o));
+            let elements = held.those(&[Is::Free, Is::InFlight, Is::Settled]);
+            let ordinals = elements.filter(|o| settled(*o));
             all.extend(ordinals.map(|o| (*seq, o)));
         }
         all
     }
 }
 
-fn set_of(ordinals: &BTreeSet<u32>) -> RunSet {
+fn set_of(ordinals: impl Iterator<Item = u32>) -> RunSet {
     let mut set = RunSet::default();
-    ordinals.iter().for_each(|o| set.insert(*o, o + 1));
+    ordinals.for_each(|o| set.insert(o, o + 1));
     set
 }
 

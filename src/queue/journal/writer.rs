@@ -222,3 +222,7 @@ impl Drop for JournalWriter {
         self.end();
     }
 }
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;
