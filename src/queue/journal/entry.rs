@@ -11,7 +11,7 @@ use crate::queue::ledger::{DropReason, Ledger};
 use crate::queue::records::{Records, Tracked};
 
 /// Neighbouring ordinals of a record that are of one kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JournalRun {
     /// Record.
     pub seq: Seq,
@@ -44,7 +44,7 @@ impl JournalRun {
     }
 }
 
-/// The runs of a batch, sorted.
+/// The runs of a batch, by record and ordinal.
 pub fn runs_of_batch(batch: &Batch, records: &Records) -> Vec<JournalRun> {
     let mut runs = Vec::with_capacity(batch.runs.len());
     for run in &batch.runs {
@@ -57,7 +57,7 @@ pub fn runs_of_batch(batch: &Batch, records: &Records) -> Vec<JournalRun> {
         ));
     }
     // A batch has them by slot, and slots are used again.
-    runs.sort_unstable();
+    runs.sort_unstable_by_key(|run| (run.seq, run.from));
     runs
 }
 

@@ -9,8 +9,18 @@
 //! [`recover`] is what they come to, [`file`] which of the files counts, and [`writer`] the thread that
 //! writes them.
 
+pub mod codec;
 pub mod entry;
+pub mod file;
+mod payload;
 pub mod recover;
+mod thread;
+pub mod writer;
+
+#[cfg(test)]
+mod folder_fixture;
+#[cfg(test)]
+mod world_fixture;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,10 +31,7 @@ use super::records::Records;
 use crate::model::counts::Counts;
 pub use entry::JournalRun;
 use entry::{Checkpoint, Entry, Settled, runs_of_batch};
-
-/// A place in the order of a journal's entries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket(pub u64);
+pub use writer::Ticket;
 
 /// Takes entries, in order, and never waits.
 pub trait Sink: Send + Sync {

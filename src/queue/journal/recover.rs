@@ -227,3 +227,7 @@ fn add(books: &mut Counts, counts: Counts) {
 fn is_none(counts: Counts) -> bool {
     counts == Counts::default()
 }
+
+#[cfg(test)]
+#[path = "recover_tests.rs"]
+mod tests;
