@@ -199,7 +199,11 @@ async fn reserve(ingest: &Ingest, bytes: u64, tenant: &Tenant) -> Result<Reserva
     let reserved = ingest.log.reserve(bytes, tenant, ingest.options.queue_wait);
     reserved
         .await
-        .map_err(|LogError::Full { retry_after }| Refusal::LogFull(retry_after))
+        .map_err(|error| match error {
+            LogError::Full { retry_after } | LogError::Unwritable { retry_after } => {
+                Refusal::LogFull(retry_after)
+            }
+        })
 }
 
 fn negotiate_headers(
