@@ -197,9 +197,11 @@ async fn receive(
 
 async fn reserve(ingest: &Ingest, bytes: u64, tenant: &Tenant) -> Result<Reservation, Refusal> {
     let reserved = ingest.log.reserve(bytes, tenant, ingest.options.queue_wait);
-    reserved
-        .await
-        .map_err(|LogError::Full { retry_after }| Refusal::LogFull(retry_after))
+    reserved.await.map_err(|error| match error {
+        LogError::Full { retry_after } | LogError::Unwritable { retry_after } => {
+            Refusal::LogFull(retry_after)
+        }
+    })
 }
 
 fn negotiate_headers(

@@ -8,7 +8,7 @@
 //! # Fairness
 //! Above 80 % full, while several tenants hold records, a tenant that holds over half of it has to wait.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -16,19 +16,16 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::drain::DrainRate;
+use super::handoff::HandOff;
 use super::{
     Fetched, Gone, Log, LogError, NewRecord, Occupancy, QueueIndex, RECORD_OVERHEAD, Record, Seq,
     Tenant,
 };
 use crate::model::counts::Counts;
-use crate::wire::decoded::Decoded;
 
 /// Above so many tenths of the limit a tenant that holds over half of the log waits.
-const CROWDED_TENTHS: u64 = 8;
-/// Bounds of the Retry-After that a full log answers.
-const RETRY_AFTER: (f64, f64) = (1.0, 5.0);
-/// Time over which the drain rate is averaged.
-const RATE_WINDOW: Duration = Duration::from_secs(10);
+pub(super) const CROWDED_TENTHS: u64 = 8;
 
 /// The log in memory.
 pub struct MemoryLog {
@@ -56,46 +53,8 @@ struct Inner {
     required: u64,
     queues: u64,
     tenants: HashMap<Arc<Tenant>, u64>,
-    handoff: VecDeque<HandOff>,
-    handoff_bytes: usize,
-    handoff_limit: usize,
+    handoff: HandOff,
     drain: DrainRate,
-}
-
-/// A decoded form on its way to the readers.
-struct HandOff {
-    seq: Seq,
-    decoded: Arc<Decoded>,
-    bytes: usize,
-    /// Queues that have not had it, a bit each.
-    waiting: u64,
-}
-
-/// Bytes a second at which the log drains, averaged.
-struct DrainRate {
-    per_second: f64,
-    freed: u64,
-    since: Instant,
-}
-
-impl DrainRate {
-    fn freed(&mut self, bytes: u64) {
-        self.freed += bytes;
-        let elapsed = self.since.elapsed();
-        if elapsed >= Duration::from_secs(1) {
-            let now = self.freed as f64 / elapsed.as_secs_f64();
-            let weight = (elapsed.as_secs_f64() / RATE_WINDOW.as_secs_f64()).min(1.0);
-            self.per_second += weight * (now - self.per_second);
-            (self.freed, self.since) = (0, Instant::now());
-        }
-    }
-
-    /// A little later for some than for others, so that they do not come back together.
-    fn retry_after(&self, missing: u64) -> Duration {
-        let seconds = missing as f64 / self.per_second.max(1.0);
-        let jitter = 1.0 + 0.5 * fastrand::f64();
-        Duration::from_secs_f64((seconds * jitter).clamp(RETRY_AFTER.0, RETRY_AFTER.1))
-    }
 }
 
 /// Room in the log, promised to a request whose body is not read yet.
@@ -124,11 +83,6 @@ impl MemoryLog {
                 .filter(|(_, required)| **required || !wanted);
             marked.fold(0u64, |bits, (index, _)| bits | 1 << index)
         };
-        let drain = DrainRate {
-            per_second: 0.0,
-            freed: 0,
-            since: Instant::now(),
-        };
         Arc::new(Self {
             inner: Mutex::new(Inner {
                 records: BTreeMap::new(),
@@ -140,10 +94,8 @@ impl MemoryLog {
                 required: bits(true),
                 queues: bits(false),
                 tenants: HashMap::new(),
-                handoff: VecDeque::new(),
-                handoff_bytes: 0,
-                handoff_limit,
-                drain,
+                handoff: HandOff::new(handoff_limit, queues.len()),
+                drain: DrainRate::new(),
             }),
             appended: Notify::new(),
             freed: Notify::new(),
@@ -206,7 +158,7 @@ impl MemoryLog {
 
     /// Heap bytes of the decoded forms kept for readers.
     pub fn handoff_bytes(&self) -> usize {
-        self.lock().handoff_bytes
+        self.lock().handoff.bytes()
     }
 }
 
@@ -288,49 +240,12 @@ impl Inner {
                 holders: self.queues,
             },
         );
-        self.hand_off(seq, new.decoded);
+        self.handoff.put(&record, new.decoded);
         record
     }
 
-    /// Keeps a decoded form at hand, while memory allows. Those that are kept stay: they are what the
-    /// readers come to next.
-    fn hand_off(&mut self, seq: Seq, decoded: Arc<Decoded>) {
-        let bytes = decoded.heap_bytes();
-        if self.handoff_bytes + bytes > self.handoff_limit {
-            return;
-        }
-        self.handoff_bytes += bytes;
-        self.handoff.push_back(HandOff {
-            seq,
-            decoded,
-            bytes,
-            waiting: self.queues,
-        });
-    }
-
-    fn take_decoded(&mut self, queue: QueueIndex, seq: Seq) -> Option<Arc<Decoded>> {
-        let place = self
-            .handoff
-            .binary_search_by_key(&seq, |held| held.seq)
-            .ok()?;
-        let held = &mut self.handoff[place];
-        held.waiting &= !(1 << queue.0);
-        let decoded = Arc::clone(&held.decoded);
-        if held.waiting == 0 {
-            self.forget_decoded(seq);
-        }
-        Some(decoded)
-    }
-
-    fn forget_decoded(&mut self, seq: Seq) {
-        let place = self.handoff.binary_search_by_key(&seq, |held| held.seq);
-        if let Some(held) = place.ok().and_then(|place| self.handoff.remove(place)) {
-            self.handoff_bytes -= held.bytes;
-        }
-    }
-
     fn remove(&mut self, seq: Seq) {
-        self.forget_decoded(seq);
+        self.handoff.forget(seq);
         let Some(held) = self.records.remove(&seq) else {
             return;
         };
@@ -355,7 +270,7 @@ impl Log for MemoryLog {
         let mut inner = self.lock();
         let (seq, held) = inner.records.range(seq..).next()?;
         let (seq, record, body) = (*seq, Arc::clone(&held.record), held.body.clone());
-        let decoded = inner.take_decoded(queue, seq);
+        let decoded = inner.handoff.take(queue, seq).map(|(_, decoded)| decoded);
         Some(Fetched {
             record,
             body: Some(body),

@@ -8,10 +8,12 @@
 //! record goes when every *required* queue has given it back; one that only other queues still hold goes,
 //! oldest first, when room is needed.
 //!
-//! The first form is in memory ([`memory::MemoryLog`]). A form on disk keeps this interface.
+//! One form is in memory ([`memory::MemoryLog`]), one on disk ([`disk::DiskLog`]).
 
 pub mod ack;
 pub mod disk;
+mod drain;
+mod handoff;
 pub mod memory;
 
 use std::fmt;
@@ -112,7 +114,8 @@ pub struct NewRecord {
 pub struct Fetched {
     /// The record.
     pub record: Arc<Record>,
-    /// The request's body, still compressed. `None`: the log has it no more, because its bytes were damaged.
+    /// The request's body, still compressed. `None` beside no decoded form: the log has it no more, because
+    /// its bytes were damaged.
     pub body: Option<Bytes>,
     /// The decoded form, while it is still at hand.
     pub decoded: Option<Arc<Decoded>>,
@@ -126,12 +129,18 @@ pub enum LogError {
         /// Time in which the missing room should have drained.
         retry_after: Duration,
     },
+    /// The disk does not take it; worth a retry after the given time.
+    Unwritable {
+        /// Time after which the disk will have been tried again.
+        retry_after: Duration,
+    },
 }
 
 impl fmt::Display for LogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full { .. } => write!(f, "the log is full"),
+            Self::Unwritable { .. } => write!(f, "the log cannot be written"),
         }
     }
 }

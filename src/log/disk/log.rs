@@ -1,0 +1,457 @@
+//! The log on disk as ingest and the queues see it: [`Store`] with a thread that writes.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use super::fs::Fs;
+use super::health::{self, Health, Watch, Watched};
+use super::reserve::Reserve;
+use super::store::{Pending, Store, StoreOptions};
+use super::writer::{self, Append, Command};
+use super::{DiskOptions, Floor, Opened, StorageError, lock};
+use crate::log::drain::DrainRate;
+use crate::log::handoff::HandOff;
+use crate::log::{
+    Fetched, Gone, Log, LogError, NewRecord, Occupancy, QueueIndex, RECORD_OVERHEAD, Record, Seq,
+    Tenant,
+};
+use crate::model::counts::Counts;
+
+/// While the disk takes nothing, one request is let through to try it in this time.
+const TRY_EVERY: Duration = Duration::from_millis(250);
+/// When to come back if the disk takes nothing, and what is added at random.
+const UNWRITABLE_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(1));
+/// How often a request that waits for room looks by itself: what only queues that are not required still
+/// want goes when it asks.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How long nothing is deleted after it could not be made sure that settlement is durable.
+const TEND_AGAIN: Duration = Duration::from_millis(200);
+
+/// Asked before anything is deleted: makes durable what queues have settled, or says `false`.
+pub type BeforeDelete = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// The log on disk.
+pub struct DiskLog {
+    core: Arc<Core>,
+    commands: Mutex<Sender<Command>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the writer's thread shares with everyone else.
+pub(super) struct Core {
+    pub(super) store: Store,
+    watch: Arc<Watch>,
+    handoff: Mutex<HandOff>,
+    trouble: Mutex<Option<Trouble>>,
+    drain: Mutex<DrainRate>,
+    before_delete: OnceLock<BeforeDelete>,
+    /// The writer knows that there is something to delete.
+    tend_asked: AtomicBool,
+    not_before: Mutex<Option<std::time::Instant>>,
+    closed: AtomicBool,
+    /// A record was appended.
+    appended: Notify,
+    /// Room came free, or the log became writable.
+    freed: Notify,
+}
+
+/// The disk takes nothing.
+struct Trouble {
+    since: Instant,
+    tried: Instant,
+}
+
+/// Room in the log, promised to a request whose body is not read yet.
+pub struct Room {
+    core: Weak<Core>,
+    bytes: u64,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Some(core) = self.core.upgrade() {
+            core.store.unreserve(self.bytes);
+            core.freed.notify_waiters();
+        }
+    }
+}
+
+impl DiskLog {
+    /// Opens a folder, and says what is there. Blocks: reads what a crash left unsealed.
+    ///
+    /// A disk that cannot be written is no error; the log then refuses records until it can.
+    ///
+    /// # Errors
+    /// When the folder has another format, or cannot be read at all.
+    pub fn open(
+        fs: Arc<dyn Fs>,
+        options: DiskOptions,
+        floor: Floor,
+    ) -> Result<(Arc<Self>, Opened), StorageError> {
+        let (watched, watch) = Watched::new(Arc::clone(&fs));
+        let queues = options.required.len();
+        let opened = (Instant::now(), options.now_ms);
+        let mut store = StoreOptions::new(options.max_bytes, options.required, opened);
+        store.on_full = options.on_full;
+        let age = |age: Duration| i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        store.max_age_ms = options.max_age.map(age);
+        let (store, opened) = Store::open(watched, store, floor)?;
+        let core = Arc::new(Core {
+            store,
+            watch,
+            handoff: Mutex::new(HandOff::new(options.handoff_limit, queues)),
+            trouble: Mutex::new(None),
+            drain: Mutex::new(DrainRate::new()),
+            before_delete: OnceLock::new(),
+            tend_asked: AtomicBool::new(false),
+            not_before: Mutex::new(None),
+            closed: AtomicBool::new(false),
+            appended: Notify::new(),
+            freed: Notify::new(),
+        });
+        let (commands, asked) = channel();
+        let writer = Arc::clone(&core);
+        let thread = spawn("log", move || writer::run(&writer, &asked))?;
+        if options.probe {
+            let core = Arc::clone(&core);
+            // It times the disk, not the log: a failure to begin is no reason not to run.
+            drop(spawn("log-probe", move || {
+                health::probe(&*fs, &core.watch, &core.closed);
+            }));
+        }
+        let log = Self {
+            core,
+            commands: Mutex::new(commands),
+            thread: Mutex::new(Some(thread)),
+        };
+        Ok((Arc::new(log), opened))
+    }
+
+    /// Before anything is deleted this is asked; it makes durable what queues have settled. May be set once.
+    pub fn before_delete(&self, hook: BeforeDelete) {
+        let set = self.core.before_delete.set(hook);
+        debug_assert!(set.is_ok(), "set once");
+    }
+
+    /// The reserve, for those who write settlement.
+    pub fn reserve_file(&self) -> Arc<Reserve> {
+        Arc::clone(self.core.store.reserve())
+    }
+
+    /// Waits up to `wait` for room for a body of `bytes`.
+    ///
+    /// # Errors
+    /// [`LogError::Full`] when there was none; [`LogError::Unwritable`] at once while the disk takes nothing,
+    /// but for one request now and then, which is to find out whether it does again.
+    ///
+    /// # Cancel safety
+    /// Nothing is reserved when the future is dropped.
+    pub async fn reserve(
+        self: &Arc<Self>,
+        bytes: u64,
+        tenant: &Tenant,
+        wait: Duration,
+    ) -> Result<Room, LogError> {
+        let core = &self.core;
+        let deadline = Instant::now() + wait;
+        let bytes = bytes + RECORD_OVERHEAD as u64;
+        core.may_try()?;
+        loop {
+            let freed = core.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            let missing = match core.store.try_reserve(bytes, tenant) {
+                Ok(()) => {
+                    let core = Arc::downgrade(core);
+                    return Ok(Room { core, bytes });
+                }
+                Err(missing) => missing,
+            };
+            self.ask_to_tend();
+            let again = deadline.min(Instant::now() + LOOK_AGAIN);
+            if tokio::time::timeout_at(again, freed).await.is_err() && again == deadline {
+                let retry_after = lock(&core.drain).retry_after(missing);
+                return Err(LogError::Full { retry_after });
+            }
+        }
+    }
+
+    /// Appends a record in the room that was reserved for it. When this returns it is durable.
+    ///
+    /// # Errors
+    /// [`LogError::Unwritable`]: it is not in the log.
+    ///
+    /// # Cancel safety
+    /// A record whose future is dropped is written all the same.
+    pub async fn append(&self, new: NewRecord, room: Room) -> Result<Arc<Record>, LogError> {
+        let pending = Pending {
+            arrival_ms: new.arrival_ms,
+            arrived: Instant::now(),
+            protocol: new.decoded.protocol,
+            encoding: new.encoding,
+            tenant: new.tenant,
+            counts: new.decoded.counts(),
+            admitted: new.decoded.admitted(),
+            skipped: new.skipped,
+            body: new.body,
+            ack: new.ack,
+        };
+        let (done, answer) = oneshot::channel();
+        self.ask(Command::Append(Box::new(Append {
+            pending,
+            decoded: new.decoded,
+            room,
+            done,
+        })));
+        // Without an answer the writer is gone: the log was closed.
+        answer.await.unwrap_or_else(|_| Err(unwritable()))
+    }
+
+    /// How full it is.
+    pub fn occupancy(&self) -> Occupancy {
+        self.core.store.occupancy()
+    }
+
+    /// Heap bytes of the decoded forms kept for readers.
+    pub fn handoff_bytes(&self) -> usize {
+        lock(&self.core.handoff).bytes()
+    }
+
+    /// Heap bytes of what is known of segments and records, decoded forms not counted.
+    pub fn memory_bytes(&self) -> usize {
+        self.core.store.memory_bytes()
+    }
+
+    /// How the disk is.
+    pub fn health(&self) -> Health {
+        let core = &self.core;
+        Health {
+            unwritable_since: lock(&core.trouble).as_ref().map(|trouble| trouble.since),
+            last_error: core.watch.last_error(),
+            errors: core.watch.errors(),
+            syncs: core.watch.syncs(),
+            probe: core.watch.probe(),
+            damage: core.store.damage(),
+        }
+    }
+
+    /// Writes what was appended, seals the segment, and ends the writer. Blocks. What is appended later is
+    /// refused; reading goes on.
+    pub fn close(&self) {
+        self.core.closed.store(true, Ordering::Relaxed);
+        self.ask(Command::Close);
+        if let Some(thread) = lock(&self.thread).take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the log's writer has panicked");
+        }
+    }
+
+    fn ask(&self, command: Command) {
+        // Without a writer nobody answers, and that is an answer.
+        drop(lock(&self.commands).send(command));
+    }
+
+    fn ask_to_tend(&self) {
+        if !self.core.tend_asked.swap(true, Ordering::Relaxed) {
+            self.ask(Command::Tend);
+        }
+    }
+}
+
+impl Drop for DiskLog {
+    fn drop(&mut self) {
+        self.core.closed.store(true, Ordering::Relaxed);
+        self.ask(Command::Close);
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StorageError> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    thread.map_err(|error| StorageError::Io {
+        what: "starting a thread",
+        error,
+    })
+}
+
+fn unwritable() -> LogError {
+    let (least, random) = UNWRITABLE_RETRY;
+    LogError::Unwritable {
+        retry_after: least + random.mul_f64(fastrand::f64()),
+    }
+}
+
+impl Core {
+    /// The disk takes records, as far as is known, or it is time to find out.
+    fn may_try(&self) -> Result<(), LogError> {
+        let mut trouble = lock(&self.trouble);
+        if trouble.is_none() && !self.store.reserve().is_there() {
+            let now = Instant::now();
+            // The first is let through.
+            *trouble = Some(Trouble {
+                since: now,
+                tried: now.checked_sub(TRY_EVERY).unwrap_or(now),
+            });
+        }
+        match &mut *trouble {
+            Some(trouble) if trouble.tried.elapsed() < TRY_EVERY => Err(unwritable()),
+            Some(trouble) => {
+                trouble.tried = Instant::now();
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a group, and tells everyone who waits.
+    pub(super) fn commit(&self, group: Vec<Append>) {
+        let (pending, rest): (Vec<_>, Vec<_>) = group
+            .into_iter()
+            .map(|append| (append.pending, (append.decoded, append.room, append.done)))
+            .unzip();
+        let mut records = Vec::with_capacity(pending.len());
+        let (durable, error) = self.store.commit(&pending, |index, record| {
+            lock(&self.handoff).put(record, Arc::clone(&rest[index].0));
+            records.push(Arc::clone(record));
+        });
+        self.note(error.as_ref());
+        let mut records = records.into_iter();
+        for (index, (_, room, done)) in rest.into_iter().enumerate() {
+            drop(room);
+            let answer = records.next().filter(|_| index < durable);
+            // Who has gone meanwhile does not hear that it was written.
+            drop(done.send(answer.ok_or_else(unwritable)));
+        }
+        self.appended.notify_waiters();
+    }
+
+    /// Remembers whether the disk took the last group.
+    fn note(&self, error: Option<&io::Error>) {
+        let mut trouble = lock(&self.trouble);
+        let now = Instant::now();
+        match (error, &mut *trouble) {
+            (None, None) => {}
+            (None, Some(was)) => {
+                tracing::info!(after = ?was.since.elapsed(), "the log can be written again");
+                *trouble = None;
+            }
+            (Some(_), Some(was)) => was.tried = was.tried.max(now),
+            (Some(error), None) => {
+                tracing::error!(%error, "the log cannot be written; senders are told to come back");
+                *trouble = Some(Trouble {
+                    since: now,
+                    tried: now,
+                });
+            }
+        }
+    }
+
+    pub(super) fn asked_to_tend(&self) {
+        self.tend_asked.store(false, Ordering::Relaxed);
+        *lock(&self.not_before) = None;
+    }
+
+    /// Deleting was not put off just now.
+    pub(super) fn may_tend(&self) -> bool {
+        lock(&self.not_before).is_none_or(|until| until <= std::time::Instant::now())
+    }
+
+    /// Deletes what may go.
+    pub(super) fn tend(&self) {
+        self.tend_asked.store(false, Ordering::Relaxed);
+        let freed = self.store.tend(self.now_ms(), &|| {
+            self.before_delete.get().is_none_or(|hook| hook())
+        });
+        let put_off = self.store.is_untidy();
+        *lock(&self.not_before) = put_off.then(|| std::time::Instant::now() + TEND_AGAIN);
+        if freed > 0 {
+            lock(&self.drain).freed(freed);
+            self.freed.notify_waiters();
+        }
+    }
+
+    /// The wall clock as it was when the log was opened, and went on: no jump makes anything old.
+    fn now_ms(&self) -> i64 {
+        let (opened, wall) = self.store.options.opened;
+        wall.saturating_add(opened.elapsed().as_millis() as i64)
+    }
+}
+
+impl Log for DiskLog {
+    fn is_at_hand(&self, _: QueueIndex, seq: Seq) -> bool {
+        let first = self.core.store.first_seq(seq);
+        first.is_none_or(|first| lock(&self.core.handoff).has(first))
+    }
+
+    fn fetch(&self, queue: QueueIndex, seq: Seq) -> Option<Fetched> {
+        let first = self.core.store.first_seq(seq)?;
+        let at_hand = lock(&self.core.handoff).take(queue, first);
+        if let Some((record, decoded)) = at_hand {
+            return Some(Fetched {
+                record,
+                body: None,
+                decoded: Some(decoded),
+            });
+        }
+        let (record, body) = self.core.store.fetch(seq)?;
+        Some(Fetched {
+            record,
+            body,
+            decoded: None,
+        })
+    }
+
+    fn end_behind(&self, seq: Seq) -> Option<(Seq, Counts)> {
+        self.core.store.end_behind(seq)
+    }
+
+    fn first(&self, seq: Seq) -> Option<Arc<Record>> {
+        self.core.store.first(seq)
+    }
+
+    fn arrival(&self, seq: Seq) -> Option<Instant> {
+        self.core.store.arrival(seq)
+    }
+
+    fn totals(&self) -> Counts {
+        self.core.store.totals()
+    }
+
+    fn why_gone(&self, seq: Seq) -> Gone {
+        self.core.store.why_gone(seq)
+    }
+
+    fn release(&self, queue: QueueIndex, seq: Seq) {
+        lock(&self.core.handoff).pass(queue, seq);
+        if self.core.store.release(queue, seq) {
+            self.ask_to_tend();
+        }
+    }
+
+    fn release_range(&self, queue: QueueIndex, from: Seq, to: Seq) {
+        self.core.store.release_range(queue, from, to);
+        self.ask_to_tend();
+    }
+
+    fn appended(&self, seq: Seq) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
+            loop {
+                let appended = self.core.appended.notified();
+                tokio::pin!(appended);
+                appended.as_mut().enable();
+                if self.core.store.holds_from(seq) {
+                    return;
+                }
+                appended.await;
+            }
+        })
+    }
+}

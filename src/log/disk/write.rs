@@ -1,0 +1,383 @@
+//! The one who writes: the active segment, and what becomes of it when the disk fails.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::fs::File;
+use super::mutants::{self, Mutant};
+use super::record::{self, Head};
+use super::segment::{self, Entry, HEADER_LEN, Header};
+use super::store::{Form, Pending, Segment, Store};
+use crate::log::{Record, Seq};
+use crate::model::runs::RunSet;
+
+/// Bodies from this size on are written from where they are.
+const LARGE_BODY: usize = 64 << 10;
+/// How many names are tried for a new segment.
+const NAMES: u64 = 64;
+
+/// Who writes, and where.
+#[derive(Default)]
+pub(super) struct Writer {
+    active: Option<Active>,
+}
+
+/// The segment that is being written.
+struct Active {
+    file: Arc<dyn File>,
+    header: Header,
+    /// Where the last durable record ends.
+    end: u64,
+    next: Seq,
+    records: u32,
+}
+
+/// Records on their way to the disk.
+struct Group {
+    records: Vec<(Arc<Record>, Entry)>,
+    /// What is written: gathered bytes, and a large body behind them.
+    pieces: Vec<(Vec<u8>, Bytes)>,
+}
+
+impl Writer {
+    /// Writes as many of these as one segment takes, and makes them durable.
+    pub(super) fn commit(
+        &mut self,
+        store: &Store,
+        pending: &[Pending],
+    ) -> io::Result<Vec<(Arc<Record>, Entry)>> {
+        store.reserve.restore()?;
+        match self.write(store, pending) {
+            // Another segment would not find room either.
+            Err(error) if is_full(&error) => Err(error),
+            // Once more, to a new segment.
+            Err(_) => {
+                self.leave(store);
+                self.write(store, pending).inspect_err(|error| {
+                    if !is_full(error) {
+                        self.leave(store);
+                    }
+                })
+            }
+            written => written,
+        }
+    }
+
+    fn write(
+        &mut self,
+        store: &Store,
+        pending: &[Pending],
+    ) -> io::Result<Vec<(Arc<Record>, Entry)>> {
+        self.make_room(store, &pending[0])?;
+        let active = self.active.as_ref().expect("there is room in it");
+        let group = active.group(store, pending);
+        let end = group.records.last().map_or(active.end, |last| last.1.end());
+        if let Err(error) = group.write(&*active.file, active.end) {
+            // Of a write that failed any part may be there.
+            if active.file.truncate(active.end).is_err() {
+                self.leave(store);
+            }
+            return Err(error);
+        }
+        if !mutants::present(Mutant::AckBeforeSync)
+            && let Err(error) = active.file.sync()
+            && !(mutants::present(Mutant::SyncAgain) && active.file.sync().is_ok())
+        {
+            self.leave(store);
+            return Err(error);
+        }
+        let active = self.active.as_mut().expect("there is room in it");
+        active.end = end;
+        active.records += group.records.len() as u32;
+        active.next = Seq(active.next.0 + group.records.len() as u64);
+        for (record, _) in &group.records {
+            if let Some(ack) = &record.ack {
+                ack.set_seq(record.seq);
+            }
+        }
+        Ok(group.records)
+    }
+
+    /// Sees to an active segment that takes this record.
+    fn make_room(&mut self, store: &Store, first: &Pending) -> io::Result<()> {
+        if self
+            .active
+            .as_ref()
+            .is_some_and(|active| !active.has_room(store, first))
+        {
+            self.seal(store);
+        }
+        if self.active.is_none() {
+            self.begin(store, first.arrival_ms)?;
+        }
+        Ok(())
+    }
+
+    /// A new segment: header and name are durable when this returns.
+    pub(super) fn begin(&mut self, store: &Store, created_ms: i64) -> io::Result<()> {
+        self.seal(store);
+        let (void_from, before) = {
+            let known = store.known();
+            (known.next, known.totals)
+        };
+        let (first, file) = create(store, void_from)?;
+        let header = Header {
+            salt: (store.options.salt)(),
+            first,
+            void_from,
+            before,
+            created_ms,
+        };
+        let written = file
+            .write_at(&header.encode(), 0)
+            .and_then(|()| file.sync())
+            .and_then(|()| match mutants::present(Mutant::NoDirSync) {
+                true => Ok(()),
+                false => store.fs.sync_dir(),
+            });
+        store.add_segment(header, written.is_err());
+        if let Err(error) = written {
+            store.drop_empty(first);
+            return Err(error);
+        }
+        let file: Arc<dyn File> = Arc::from(file);
+        store.remember_file(first.0, &file);
+        self.active = Some(Active {
+            file,
+            header,
+            end: HEADER_LEN,
+            next: first,
+            records: 0,
+        });
+        Ok(())
+    }
+
+    /// Ends the active segment with a footer. Without one it is as good, only slower to open.
+    pub(super) fn seal(&mut self, store: &Store) {
+        let Some(active) = self.active.take() else {
+            return;
+        };
+        let entries = std::mem::take(&mut store.known().active);
+        let footer = segment::footer(&active.header, &entries);
+        let sealed = active
+            .file
+            .write_at(&footer, active.end)
+            .and_then(|()| active.file.sync());
+        let bytes = match sealed {
+            Ok(()) => active.end + footer.len() as u64,
+            // What there is of the footer is not in the way; without it the file is smaller.
+            Err(_) => match active.file.truncate(active.end) {
+                Ok(()) => active.end,
+                Err(_) => active.end + footer.len() as u64,
+            },
+        };
+        let trailer = footer.len() - segment::TRAILER_LEN as usize;
+        let trailer = segment::Trailer::decode(&footer[trailer..], &active.header);
+        let form = match (sealed, trailer) {
+            (Ok(()), Some(trailer)) => Form::Sealed(trailer),
+            _ => Form::Scanned,
+        };
+        store.end_segment(active.header.first, form, bytes, entries, false);
+    }
+
+    /// Never touches the active segment again: nobody knows what is in it behind its last durable record.
+    fn leave(&mut self, store: &Store) {
+        let Some(active) = self.active.take() else {
+            return;
+        };
+        let entries = std::mem::take(&mut store.known().active);
+        let bytes = active.file.size().unwrap_or(active.end).max(active.end);
+        let first = active.header.first;
+        store.end_segment(first, Form::Scanned, bytes, entries, true);
+        store.drop_empty(first);
+    }
+}
+
+impl Active {
+    fn has_room(&self, store: &Store, first: &Pending) -> bool {
+        let bytes = self.end + first.body.len() as u64 + head_room(first);
+        self.records == 0
+            || self.records < store.options.segment_records && bytes <= store.options.segment_bytes
+    }
+
+    /// As many of these as the segment takes, at least one.
+    fn group(&self, store: &Store, pending: &[Pending]) -> Group {
+        let seed = record::seed(self.header.salt);
+        let mut totals = store.known().totals;
+        let mut group = Group {
+            records: Vec::with_capacity(pending.len()),
+            pieces: vec![(Vec::new(), Bytes::new())],
+        };
+        let (mut seq, mut at) = (self.next, self.end);
+        for new in pending {
+            let bytes = at + new.body.len() as u64 + head_room(new);
+            let records = self.records + group.records.len() as u32;
+            let full =
+                records >= store.options.segment_records || bytes > store.options.segment_bytes;
+            if full && records > 0 {
+                break;
+            }
+            totals += new.admitted;
+            let record = record_of(new, seq, totals);
+            let head = Head {
+                seq: seq.0,
+                arrival_ms: new.arrival_ms,
+                protocol: new.protocol,
+                encoding: new.encoding,
+                body_len: record.body_len,
+                body_crc: crc32c::crc32c(&new.body),
+                counts: new.counts,
+                admitted: new.admitted,
+                totals,
+            };
+            let length = group.push(seed, &head, &record, &new.body);
+            let entry = Entry {
+                seq: seq.0,
+                at,
+                head: length,
+                body: record.body_len,
+                arrival_ms: new.arrival_ms,
+                counts: record::small(new.counts),
+                admitted: record::small(new.admitted),
+                totals,
+            };
+            (seq, at) = (seq.next(), entry.end());
+            group.records.push((Arc::new(record), entry));
+        }
+        group
+    }
+}
+
+impl Group {
+    /// Adds a record's bytes; says how many are its prefix and header.
+    fn push(&mut self, seed: u32, head: &Head, record: &Record, body: &Bytes) -> u32 {
+        let (gathered, large) = self.pieces.last_mut().expect("there is always one");
+        let length = record::encode(gathered, seed, head, &record.tenant, &record.skipped);
+        if body.len() < LARGE_BODY {
+            gathered.extend_from_slice(body);
+        } else {
+            *large = body.clone();
+            self.pieces.push((Vec::new(), Bytes::new()));
+        }
+        length
+    }
+
+    fn write(&self, file: &dyn File, from: u64) -> io::Result<()> {
+        if mutants::present(Mutant::AckBeforeWrite) {
+            return Ok(());
+        }
+        let mut at = from;
+        for (gathered, large) in &self.pieces {
+            for bytes in [gathered.as_slice(), large] {
+                if !bytes.is_empty() {
+                    file.write_at(bytes, at)?;
+                }
+                at += bytes.len() as u64;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Store {
+    fn add_segment(&self, header: Header, impure: bool) {
+        let mut known = self.known();
+        known.bytes += HEADER_LEN;
+        known.active = Vec::new();
+        known.untidy = true;
+        let segment = Segment {
+            name: segment::name_of(header.first),
+            end: header.first,
+            totals: header.before,
+            arrivals_ms: (header.created_ms, header.created_ms),
+            bytes: HEADER_LEN,
+            form: if impure { Form::Scanned } else { Form::Active },
+            released: vec![RunSet::default(); self.options.required.len()],
+            missing: 0,
+            tenants: std::collections::HashMap::new(),
+            impure,
+            header,
+        };
+        known.segments.insert(header.first.0, segment);
+    }
+
+    fn end_segment(&self, first: Seq, form: Form, bytes: u64, entries: Vec<Entry>, impure: bool) {
+        self.remember_index(first.0, entries);
+        let mut known = self.known();
+        known.untidy = true;
+        let known = &mut *known;
+        if let Some(segment) = known.segments.get_mut(&first.0) {
+            known.bytes = known.bytes - segment.bytes + bytes;
+            segment.bytes = bytes;
+            segment.form = form;
+            segment.impure = impure;
+        }
+    }
+
+    /// Removes a segment in which nothing became durable, but not the only one: it carries the sequence.
+    fn drop_empty(&self, first: Seq) {
+        let name = {
+            let known = self.known();
+            let segment = known.segments.get(&first.0);
+            let empty = segment.filter(|segment| segment.span() == 0);
+            match empty {
+                Some(segment) if known.segments.len() > 1 => segment.name.clone(),
+                _ => return,
+            }
+        };
+        if self.fs.remove(&name).is_ok() {
+            let mut known = self.known();
+            if let Some(segment) = known.segments.remove(&first.0) {
+                known.bytes -= segment.bytes;
+            }
+            drop(known);
+            self.forget_segment(first.0);
+        }
+    }
+}
+
+/// A file for a segment that begins at `first`, or at the next sequence whose name is free.
+fn create(store: &Store, first: Seq) -> io::Result<(Seq, Box<dyn File>)> {
+    let mut first = first;
+    for _ in 1..NAMES {
+        match store.fs.create(&segment::name_of(first)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => first = first.next(),
+            Err(error) => return Err(error),
+            Ok(file) => return Ok((first, file)),
+        }
+    }
+    Err(io::Error::from(io::ErrorKind::AlreadyExists))
+}
+
+/// Room for a record's prefix and header, a little more than they need.
+fn head_room(new: &Pending) -> u64 {
+    let tenant = new.tenant.0.iter();
+    let tenant: usize = tenant
+        .map(|(name, value)| 8 + name.len() + value.len())
+        .sum();
+    (128 + tenant + new.skipped.heap_bytes()) as u64
+}
+
+fn record_of(new: &Pending, seq: Seq, totals: crate::model::counts::Counts) -> Record {
+    Record {
+        seq,
+        arrival_ms: new.arrival_ms,
+        arrived: new.arrived,
+        protocol: new.protocol,
+        encoding: new.encoding,
+        tenant: Arc::clone(&new.tenant),
+        counts: new.counts,
+        skipped: new.skipped.clone(),
+        admitted: new.admitted,
+        totals,
+        body_len: new.body.len() as u32,
+        ack: new.ack.clone(),
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
