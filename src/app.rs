@@ -16,8 +16,8 @@ use crate::ingest::handler::Ingest;
 use crate::ingest::meter::IngestMetrics;
 use crate::ingest::permits::MemoryShare;
 use crate::ingest::server::DataServer;
-use crate::log::memory::MemoryLog;
-use crate::log::{Log, QueueIndex, Readers, Seq};
+use crate::log::disk::medium::Medium;
+use crate::log::{QueueIndex, Readers, Seq};
 use crate::metrics::Registry;
 use crate::queue::handle::{Queue, WalkOptions};
 use crate::queue::sender::Encoders;
@@ -25,11 +25,15 @@ use crate::status::Status;
 use crate::wire::decoded::IdentityKey;
 
 mod parts;
+mod storage;
 
-use parts::{Common, Shares, ingest_options, queue_memory, queue_parts, walk_limits};
+use parts::{Common, NO_SIZE_LIMIT, Shares, ingest_options, no_limits, queue_memory, queue_parts};
+use storage::{Storage, WATCH_TICK, Watch};
 
 /// A loopback sender that has been silent this long has flushed.
 const SENDER_DONE: Duration = Duration::from_secs(2);
+/// With a log on disk a stop waits for verdicts only, and no longer than this.
+const SAFE_STOP: Duration = Duration::from_secs(5);
 /// How often a stopping process looks whether it is done.
 const STOP_TICK: Duration = Duration::from_millis(50);
 /// How often orphans are looked through.
@@ -62,31 +66,35 @@ impl App {
     /// When an address cannot be bound or a receiver's settings cannot work.
     pub async fn build(config: &Config) -> Result<Self, String> {
         let registry = Arc::new(Registry::new());
-        let shares = Shares::of(config.memory_limit.0);
-        let required: Vec<bool> = config.queues.iter().map(|queue| queue.required).collect();
-        let log = MemoryLog::new(shares.log, shares.handoff as usize, &required);
+        let on_disk = config.ack == AckMode::Fsync;
+        let shares = Shares::of(config.memory_limit.0, on_disk);
+        let storage = {
+            let (config, shares) = (config.clone(), shares.clone());
+            let opening = tokio::task::spawn_blocking(move || Storage::open(&config, &shares));
+            opening.await.map_err(|error| error.to_string())??
+        };
         let walk = WalkOptions {
-            size: config.ingest.max_request_size.0,
-            walk: walk_limits(config),
+            size: NO_SIZE_LIMIT,
+            walk: no_limits(),
             key: IdentityKey::random(),
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let common = Common {
-            log: Arc::clone(&log) as Arc<dyn Log>,
+            log: storage.log,
             walk: walk.clone(),
             encoders: Arc::new(Encoders::new(cores)),
             memory: queue_memory(&shares, config.queues.len()),
-            eager: config.ack == AckMode::Upstream,
+            eager: storage.ack == AckMode::Upstream,
         };
         let mut queues = Vec::new();
-        for (index, queue) in config.queues.iter().enumerate() {
-            let parts = queue_parts(queue, QueueIndex(index as u8), &common)?;
+        for ((index, queue), resume) in config.queues.iter().enumerate().zip(storage.resumes) {
+            let parts = queue_parts(queue, QueueIndex(index as u8), resume, &common)?;
             queues.push(Queue::new(parts, Arc::clone(&registry)));
         }
         let (stopping, stopping_seen) = watch::channel(false);
         let ingest = Arc::new(Ingest {
-            options: ingest_options(config)?,
-            log,
+            options: ingest_options(config, storage.ack)?,
+            log: storage.front,
             readers: Arc::new(AllQueues(queues.clone())),
             attachments: Arc::new(Attachments::default()),
             key: walk.key,
@@ -108,7 +116,13 @@ impl App {
             queues,
             ingest,
             connections: data.open_connections(),
-            ack: config.ack,
+            ack: storage.ack,
+            storage_trouble: storage.trouble,
+            medium: config
+                .storage
+                .as_ref()
+                .map(|storage| Medium::of(&storage.path)),
+            disk: storage.disk,
             memory_limit: config.memory_limit.0,
             stopping: stopping_seen,
             scrape: Mutex::new(()),
@@ -171,22 +185,24 @@ impl App {
         shutdown.await;
         let began = Instant::now();
         tracing::info!(?deadline, "stopping");
-        status.queues.iter().for_each(|queue| queue.drain());
+        let safe = status.ack == AckMode::Fsync;
+        let stop = Stop {
+            status: &status,
+            began,
+            deadline: if safe {
+                deadline.min(SAFE_STOP)
+            } else {
+                deadline
+            },
+        };
         if loopback {
-            wait_until(began + deadline / 2, || {
-                status.ingest.activity.idle_for() >= SENDER_DONE && is_drained(&status)
-            })
-            .await;
+            stop.let_sender_flush(safe).await;
         }
         // Whoever still listens for this has been told; nobody listening is fine too.
         stopping.send_replace(true);
-        wait_until(began + deadline, || {
-            give_up_orphans(&status);
-            status.ingest.activity.in_flight() == 0 && is_drained(&status)
-        })
-        .await;
+        stop.finish(safe).await;
         listeners_stop.cancel();
-        let rest = (began + deadline).saturating_duration_since(Instant::now());
+        let rest = (began + stop.deadline).saturating_duration_since(Instant::now());
         let closing = rest.max(Duration::from_millis(100));
         if tokio::time::timeout(closing, data).await.is_err() {
             tracing::warn!("connections were still open at the deadline");
@@ -197,16 +213,81 @@ impl App {
             lost: status.at_risk()[0].1,
         };
         queues_stop.cancel();
+        close_storage(&status).await;
         if let Err(error) = admin.await {
             tracing::debug!(%error, "admin listener");
         }
         let Stopped { pending, lost } = stopped;
         if lost > 0 {
             tracing::error!(pending, lost, "stopped");
+        } else if status.disk.is_some() {
+            tracing::info!(
+                pending,
+                lost,
+                "stopped; what is pending is in the log on disk"
+            );
         } else {
             tracing::info!(pending, lost, "stopped");
         }
         stopped
+    }
+}
+
+/// A stop under way.
+struct Stop<'s> {
+    status: &'s Status,
+    began: Instant,
+    deadline: Duration,
+}
+
+impl Stop<'_> {
+    /// A sender on loopback is stopped at the same moment and flushes what it has. If what is pending is safe,
+    /// nothing else is waited for.
+    async fn let_sender_flush(&self, safe: bool) {
+        let status = self.status;
+        if !safe {
+            status.queues.iter().for_each(|queue| queue.drain());
+        }
+        wait_until(self.began + self.deadline / 2, || {
+            let silent = status.ingest.activity.idle_for();
+            silent >= SENDER_DONE && (safe || is_drained(status))
+        })
+        .await;
+    }
+
+    /// Delivers what is pending; if it is safe, only what is on its way gets its verdict.
+    async fn finish(&self, safe: bool) {
+        let status = self.status;
+        let act = |queue: &Arc<Queue>| if safe { queue.halt() } else { queue.drain() };
+        status.queues.iter().for_each(act);
+        wait_until(self.began + self.deadline, || {
+            give_up_orphans(status);
+            let sent = || status.queues.iter().all(|queue| queue.in_flight() == 0);
+            let done = if safe { sent() } else { is_drained(status) };
+            status.ingest.activity.in_flight() == 0 && done
+        })
+        .await;
+    }
+}
+
+/// The last words of journals and log, for the next process.
+async fn close_storage(status: &Arc<Status>) {
+    let status = Arc::clone(status);
+    let closing = tokio::task::spawn_blocking(move || {
+        for queue in &status.queues {
+            if !queue.close_journal() {
+                tracing::warn!(
+                    queue = queue.name(),
+                    "the settle journal could not be written to its end: some will be sent twice"
+                );
+            }
+        }
+        if let Some(disk) = &status.disk {
+            disk.close();
+        }
+    });
+    if let Err(error) = closing.await {
+        tracing::error!(%error, "closing the log");
     }
 }
 
@@ -233,12 +314,15 @@ async fn wait_until(deadline: Instant, done: impl Fn() -> bool) {
 async fn housekeeping(status: Arc<Status>, stop: CancellationToken) {
     let mut orphans = tokio::time::interval(ORPHAN_TICK);
     let mut upkeep = tokio::time::interval(UPKEEP_TICK);
+    let mut disk = tokio::time::interval(WATCH_TICK);
+    let mut watch = status.disk.clone().map(Watch::new);
     loop {
         tokio::select! {
             now = orphans.tick() => {
                 status.ingest.attachments.expire(now, &*status.ingest.readers);
             }
             _ = upkeep.tick() => status.registry.upkeep(),
+            _ = disk.tick() => watch.iter_mut().for_each(Watch::look),
             () = stop.cancelled() => return,
         }
     }

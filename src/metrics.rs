@@ -68,6 +68,15 @@ catalogue! {
     LOG_BYTES = Gauge "storage_bytes" [] "Bytes of records in the log, reservations included.";
     LOG_LIMIT_BYTES = Gauge "storage_limit_bytes" [] "Bytes the log may hold.";
     LOG_RECORDS = Gauge "storage_records" [] "Records in the log.";
+    STORAGE_WRITABLE = Gauge "storage_writable" [] "1 while the log on disk takes records; 0 while it does not, and senders get 503.";
+    STORAGE_SYNCS = Counter "storage_syncs_total" [] "Syncs of the log on disk.";
+    STORAGE_SYNC_SECONDS = Gauge "storage_sync_seconds_sum" [] "Time that all of them took together.";
+    STORAGE_ERRORS = Counter "storage_errors_total" ["operation", "error"] "Operations on the log's files that failed, by operation and the system's name of the error.";
+    STORAGE_DAMAGED = Counter "storage_damaged_total" ["part"] "Parts of the log on disk that are not what was written: torn tails, headers, bodies, footers, segments.";
+    JOURNAL_BYTES = Gauge "journal_bytes" ["remote_name", "url"] "Bytes of the settle journal.";
+    JOURNAL_WRITABLE = Gauge "journal_writable" ["remote_name", "url"] "1 while the settle journal can be written. While it is 0 sending goes on, and after a crash more is sent twice.";
+    JOURNAL_ERRORS = Counter "journal_errors_total" ["remote_name", "url"] "Operations on the settle journal that failed.";
+    JOURNAL_SYNCS = Counter "journal_syncs_total" ["remote_name", "url"] "Syncs of the settle journal.";
     MEMORY_LIMIT_BYTES = Gauge "memory_limit_bytes" [] "The memory budget.";
     MEMORY_BYTES = Gauge "memory_reserved_bytes" ["part"] "Memory accounted for, by what holds it.";
     AT_RISK = Gauge "at_risk_samples" ["event"] "Acknowledged samples that would be lost if the process died, the node lost power, or the pod was deleted now.";
@@ -100,7 +109,7 @@ catalogue! {
     LANES = Gauge "lanes" ["remote_name", "url", "state"] "Lanes in use, locked by a batch, and parked.";
     SEPARATION_KEYS = Gauge "separation_keys" ["remote_name", "url"] "Separation keys in use (tenants, replicas, clusters).";
     SERIES = Gauge "series" ["remote_name", "url"] "Series in the table, cached ones included.";
-    DECODED = Counter "decoded_records_total" ["remote_name", "url", "by"] "Records decoded again after ingest: by the lead reader, or for parked lanes.";
+    DECODED = Counter "decoded_records_total" ["remote_name", "url", "by"] "Records decoded again after ingest: by the lead reader, for parked lanes, or for batches that were open when the last process ended.";
     PARKED = Counter "lanes_parked_total" ["remote_name", "url"] "Times that a lane was parked.";
     REWINDS = Counter "rewinds_total" ["remote_name", "url"] "Times that the lane rules changed and the reader went back.";
     METADATA_RECEIVED = Counter "metadata_received_total" ["remote_name", "url"] "Metadata entries received.";

@@ -8,6 +8,8 @@ use tokio::sync::watch;
 
 use crate::config::AckMode;
 use crate::ingest::handler::Ingest;
+use crate::log::disk::DiskLog;
+use crate::log::disk::medium::Medium;
 use crate::metrics::{self, Registry};
 use crate::queue::handle::{Queue, QueueSnapshot};
 
@@ -23,6 +25,12 @@ pub struct Status {
     pub connections: Arc<AtomicUsize>,
     /// What a 2xx means.
     pub ack: AckMode,
+    /// Why that is not what was asked for.
+    pub storage_trouble: Option<String>,
+    /// What the log's folder lies on.
+    pub medium: Option<Medium>,
+    /// The log on disk, if any of it is used.
+    pub disk: Option<Arc<DiskLog>>,
     /// The memory budget.
     pub memory_limit: u64,
     /// Set when requests are no longer accepted.
@@ -57,7 +65,8 @@ impl Status {
         set(&metrics::LOG_BYTES, &[], log.bytes as f64);
         set(&metrics::LOG_LIMIT_BYTES, &[], log.limit as f64);
         set(&metrics::LOG_RECORDS, &[], log.records as f64);
-        self.publish_memory(log.bytes);
+        self.publish_memory(self.ingest.log.memory_bytes());
+        self.publish_disk();
         for queue in &self.queues {
             queue.publish();
         }
@@ -93,15 +102,38 @@ impl Status {
         }
     }
 
+    fn publish_disk(&self) {
+        let Some(disk) = &self.disk else { return };
+        let (r, health) = (&self.registry, disk.health());
+        let writable = u8::from(health.unwritable_since.is_none());
+        r.set(&metrics::STORAGE_WRITABLE, &[], f64::from(writable));
+        r.total(&metrics::STORAGE_SYNCS, &[], health.syncs.count());
+        r.set(&metrics::STORAGE_SYNC_SECONDS, &[], health.syncs.seconds);
+        for (operation, error, count) in &health.errors {
+            r.total(&metrics::STORAGE_ERRORS, &[operation, error], *count);
+        }
+        for (part, count) in health.damage.kinds() {
+            r.total(&metrics::STORAGE_DAMAGED, &[part], count);
+        }
+    }
+
     /// Acknowledged samples that would be lost now, by event. In `upstream` none is acknowledged before
-    /// it is settled; in `memory` all that is pending anywhere is at risk.
+    /// it is settled; in `memory` all that is pending anywhere is at risk; in `fsync` what is pending, to
+    /// events that the folder does not survive.
     pub fn at_risk(&self) -> [(&'static str, u64); 3] {
         let pending = |queue: &Arc<Queue>| queue.books().pending.total().total();
-        let samples = match self.ack {
-            AckMode::Memory => self.queues.iter().map(pending).max().unwrap_or(0),
-            AckMode::Upstream | AckMode::Fsync => 0,
+        let pending = || self.queues.iter().map(pending).max().unwrap_or(0);
+        let unless = |safe: bool| if safe { 0 } else { pending() };
+        let (process, node, pod) = match (self.ack, self.medium) {
+            (AckMode::Upstream, _) => (0, 0, 0),
+            (AckMode::Memory, _) | (AckMode::Fsync, None) => (pending(), pending(), pending()),
+            (AckMode::Fsync, Some(medium)) => (
+                0,
+                unless(medium.survives_node()),
+                unless(medium.survives_pod()),
+            ),
         };
-        [("process", samples), ("node", samples), ("pod", samples)]
+        [("process", process), ("node", node), ("pod", pod)]
     }
 
     /// Batches and shards, over all queues.

@@ -6,11 +6,11 @@ use crate::config::{
     self, AckMode, Compression, Config, EndpointConfig, Password, ProtobufMessage, QueueConfig,
     ReceiverProfile,
 };
-use crate::ingest::handler::IngestOptions;
+use crate::ingest::handler::{IngestOptions, Promise};
 use crate::log::{Log, QueueIndex};
 use crate::queue::client::{Auth, EndpointOptions, Secret, SecretSource, TlsOptions};
 use crate::queue::grouping::{Grouping, LaneRules, SpreadRule};
-use crate::queue::handle::{Endpoint, MetadataSchedule, QueueParts, WalkOptions};
+use crate::queue::handle::{Endpoint, MetadataSchedule, QueueParts, Resume, WalkOptions};
 use crate::queue::lanes::LaneLimits;
 use crate::queue::protocol::ProtocolMode;
 use crate::queue::receiver::Receiver;
@@ -21,6 +21,7 @@ use crate::wire::decoded::{Protocol, WalkLimits};
 
 /// The parts of the memory budget, in sixteenths of the limit. What is left over is the program itself,
 /// the allocator's slack and encode scratch.
+#[derive(Clone)]
 pub(super) struct Shares {
     pub(super) log: u64,
     pub(super) bodies: u64,
@@ -33,13 +34,19 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    pub(super) fn of(limit: u64) -> Self {
+    /// A log on disk leaves its share to bodies that wait to be durable, and to decoded forms.
+    pub(super) fn of(limit: u64, on_disk: bool) -> Self {
         let part = limit / 16;
+        let (log, bodies, handoff) = if on_disk {
+            (part, 3 * part, 2 * part)
+        } else {
+            (5 * part, part, part / 2)
+        };
         Self {
-            log: 5 * part,
-            bodies: part,
+            log,
+            bodies,
             decoding: part,
-            handoff: part / 2,
+            handoff,
             lanes: 3 * part,
             table: part,
             runs: part,
@@ -78,7 +85,22 @@ pub(super) fn walk_limits(config: &Config) -> WalkLimits {
     }
 }
 
-pub(super) fn ingest_options(config: &Config) -> Result<IngestOptions, String> {
+/// Limits for bodies that the log has: they were admitted once, under whatever limits there were then.
+pub(super) fn no_limits() -> WalkLimits {
+    let most = u32::MAX as usize;
+    WalkLimits {
+        series: most,
+        elements: most,
+        labels: most,
+        label_bytes: 0,
+        expanded_bytes: usize::MAX,
+    }
+}
+
+/// Largest decoded message of the log: what a length in snappy can say.
+pub(super) const NO_SIZE_LIMIT: u64 = 1 << 32;
+
+pub(super) fn ingest_options(config: &Config, ack: AckMode) -> Result<IngestOptions, String> {
     let ingest = &config.ingest;
     let name = |name: &String| {
         name.parse()
@@ -96,13 +118,18 @@ pub(super) fn ingest_options(config: &Config) -> Result<IngestOptions, String> {
             .collect::<Result<_, _>>()?,
         queue_wait: ingest.queue_wait,
         answer_deadline: ingest.upstream_answer_deadline,
-        await_queues: (config.ack == AckMode::Upstream).then_some(required),
+        promise: match ack {
+            AckMode::Upstream => Promise::Settled(required),
+            AckMode::Memory => Promise::InLog,
+            AckMode::Fsync => Promise::Durable,
+        },
     })
 }
 
 pub(super) fn queue_parts(
     queue: &QueueConfig,
     index: QueueIndex,
+    resume: Option<Resume>,
     common: &Common,
 ) -> Result<QueueParts, String> {
     let limits = &queue.limits;
@@ -131,6 +158,7 @@ pub(super) fn queue_parts(
             send_histograms: queue.send_native_histograms,
         },
         log: Arc::clone(&common.log),
+        resume,
         endpoint,
         url,
         protocol: match queue.protobuf_message {

@@ -119,7 +119,7 @@ pub struct RunArgs {
     )]
     pub web_listen_address: Option<SocketAddr>,
 
-    /// Directory of the log on disk (not built yet)
+    /// Directory of the log on disk; without it the log is in memory
     #[arg(
         long = "storage.path",
         value_name = "DIR",
@@ -127,7 +127,7 @@ pub struct RunArgs {
     )]
     pub storage_path: Option<PathBuf>,
 
-    /// Most the log on disk may take (not built yet)
+    /// Most the log on disk may take [default: 70 % of what is free, at most 10GiB]
     #[arg(
         long = "storage.max-bytes",
         value_name = "SIZE",
@@ -135,7 +135,7 @@ pub struct RunArgs {
     )]
     pub storage_max_bytes: Option<ByteSize>,
 
-    /// What a 2xx promises: upstream, memory or fsync [default: upstream]
+    /// What a 2xx promises: upstream, memory or fsync [default: fsync with --storage.path, else upstream]
     #[arg(long, value_name = "MODE", env = "SLUICEGATE_ACK")]
     pub ack: Option<String>,
 

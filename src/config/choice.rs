@@ -55,6 +55,22 @@ impl Choice for AckMode {
     ];
 }
 
+/// What happens when the log on disk is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFull {
+    /// Senders wait, and are told to come back.
+    Backpressure,
+    /// The oldest records go.
+    DropOldest,
+}
+
+impl Choice for OnFull {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("backpressure", Self::Backpressure),
+        ("drop_oldest", Self::DropOldest),
+    ];
+}
+
 /// Which protobuf message a queue sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProtobufMessage {

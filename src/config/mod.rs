@@ -27,12 +27,14 @@ mod validate_endpoint;
 mod validate_queue;
 
 pub use choice::{
-    AckMode, Choice, Compression, Grouping, LogFormat, LogLevel, ProtobufMessage, ReceiverProfile,
+    AckMode, Choice, Compression, Grouping, LogFormat, LogLevel, OnFull, ProtobufMessage,
+    ReceiverProfile,
 };
 pub use endpoint::{Auth, EndpointConfig, HttpEndpoint, Password, Secret, TlsConfig};
 pub use problem::{ConfigErrors, Problem};
 pub use types::{
     Config, IngestConfig, LogConfig, MetadataConfig, QueueConfig, QueueLimits, SpreadRule,
+    StorageConfig,
 };
 
 use crate::cli::RunArgs;

@@ -92,8 +92,9 @@ section! {
         preset: String = "", "--preset";
         /// What a 2xx to a sender promises. `upstream`: every required queue has settled all of
         /// the request. `memory`: it is in the log in memory, and lost with the process. `fsync`:
-        /// it is on disk (needs `storage.path`).
-        ack: String = "upstream", "--ack";
+        /// it is on disk (needs `storage.path`). By default `fsync` with `storage.path`, `upstream`
+        /// without.
+        ack: String = "", "--ack";
         /// `passthrough` forwards bodies byte for byte. Not built yet.
         mode: String = "", "--mode";
         /// Data listener: where senders deliver.
@@ -162,12 +163,21 @@ section! {
 }
 
 section! {
-    /// Log on disk. Not built yet: both keys are refused.
+    /// Log on disk: what is acknowledged survives the process and the machine.
     RawStorage at "storage" {
         /// Directory of the log. Without it the log is in memory.
         path: PathBuf = "", "--storage.path";
-        /// Most the log may take. Unit: bytes.
+        /// Most the log may take, and a segment more. Unit: bytes. At least 4MiB. By default 70 % of
+        /// what is free there, at most 10GiB.
         max_bytes: ByteSize = "", "--storage.max-bytes";
+        /// What happens when it is full. `backpressure`: senders wait, then get 503 and come again.
+        /// `drop_oldest`: the oldest records are given up, and counted as dropped.
+        on_full: String = "backpressure";
+        /// Records that are older are given up, and counted as dropped. At least 1m. Nothing is too
+        /// old by default.
+        max_age: Span = "";
+        /// How long a start waits for another process that still has the directory. At most 1h.
+        lock_wait: Span = "30s";
     }
 }
 

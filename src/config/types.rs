@@ -3,9 +3,10 @@
 //! Every default lives here, once. `docs/config.md` states them, and a test compares both.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::choice::{AckMode, Compression, Grouping, LogFormat, LogLevel, ProtobufMessage};
+use super::choice::{AckMode, Compression, Grouping, LogFormat, LogLevel, OnFull, ProtobufMessage};
 use super::endpoint::EndpointConfig;
 use crate::units::ByteSize;
 
@@ -16,8 +17,11 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Probes, `/metrics` and the status page. Default: `127.0.0.1:9202`.
     pub admin_listen: SocketAddr,
-    /// What a 2xx to a sender promises. Default: [`AckMode::Upstream`].
+    /// What a 2xx to a sender promises. Default: [`AckMode::Fsync`] with a log on disk,
+    /// [`AckMode::Upstream`] without.
     pub ack: AckMode,
+    /// The log on disk; `None`: it is in memory.
+    pub storage: Option<StorageConfig>,
     /// Budget for all data held in memory.
     ///
     /// Unit: bytes. Default: 75 % of the cgroup's limit, at most 1 GiB. Minimum: 32 MiB.
@@ -40,6 +44,26 @@ pub(super) const ADMIN_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9202);
 /// Kubernetes' default grace period is 30 s as well.
 pub(super) const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The log on disk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StorageConfig {
+    /// Its folder; made if it is not there.
+    pub path: PathBuf,
+    /// Most it may take, a segment more.
+    ///
+    /// Unit: bytes. Default: 70 % of what is free there, at most 10 GiB. Minimum: 4 MiB.
+    pub max_bytes: Option<ByteSize>,
+    /// What happens when it is full. Default: [`OnFull::Backpressure`].
+    pub on_full: OnFull,
+    /// Records that are older are given up. Default: none is. Minimum: 1 m.
+    pub max_age: Option<Duration>,
+    /// How long a start waits for another process that has the folder. Default: 30 s. Maximum: 1 h.
+    pub lock_wait: Duration,
+}
+
+/// A rolling update starts the next process while the last one stops.
+pub(super) const LOCK_WAIT: Duration = Duration::from_secs(30);
 
 /// What a request may weigh, and how long it may wait.
 #[derive(Clone, Debug, PartialEq)]

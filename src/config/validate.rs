@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::checks::{self, Judge};
-use super::choice::{AckMode, Choice};
+use super::choice::{AckMode, Choice, OnFull};
 use super::memory;
 use super::preset::Preset;
 use super::problem::{Located, Source};
 use super::raw::{RawConfig, RawLog, RawRemoteWrite, RawServer, RawStorage};
 use super::types::{
-    ADMIN_LISTEN, Config, IngestConfig, LISTEN, LogConfig, QueueConfig, QueueLimits,
-    SHUTDOWN_DEADLINE,
+    ADMIN_LISTEN, Config, IngestConfig, LISTEN, LOCK_WAIT, LogConfig, QueueConfig, QueueLimits,
+    SHUTDOWN_DEADLINE, StorageConfig,
 };
 use super::validate_queue::queue;
 use crate::units::{ByteSize, Span};
@@ -27,8 +27,8 @@ pub(super) fn config(raw: &RawConfig, available: Option<u64>, judge: &mut Judge)
     let server = section(raw.server.as_ref());
     let (listen, admin_listen) = listeners(raw, judge);
     let ingest = ingest(&server, judge);
-    let ack = ack(raw, judge);
-    storage(&section(raw.storage.as_ref()), judge);
+    let storage = storage(&section(raw.storage.as_ref()), judge);
+    let ack = ack(raw, storage.is_some(), judge);
     if let Some(Located { value, source }) = &raw.mode {
         let reason = match value.as_str() {
             "passthrough" => "not built yet; leave it out",
@@ -41,6 +41,7 @@ pub(super) fn config(raw: &RawConfig, available: Option<u64>, judge: &mut Judge)
         listen,
         admin_listen,
         ack,
+        storage,
         memory_limit: memory_limit(raw, available, judge),
         shutdown_deadline: span(judge, deadline.as_ref(), SHUTDOWN_DEADLINE, 0, HOUR),
         ingest,
@@ -155,24 +156,42 @@ fn ingest(raw: &RawServer, judge: &mut Judge) -> IngestConfig {
     }
 }
 
-fn ack(raw: &RawConfig, judge: &mut Judge) -> AckMode {
-    let ack = judge.word(raw.ack.as_ref(), AckMode::Upstream);
-    let storage = section(raw.storage.as_ref());
-    if let (AckMode::Fsync, Some(Located { value, source }), None) = (ack, &raw.ack, storage.path) {
+fn ack(raw: &RawConfig, on_disk: bool, judge: &mut Judge) -> AckMode {
+    let default = if on_disk {
+        AckMode::Fsync
+    } else {
+        AckMode::Upstream
+    };
+    let ack = judge.word(raw.ack.as_ref(), default);
+    if let (AckMode::Fsync, Some(Located { value, source }), false) = (ack, &raw.ack, on_disk) {
         judge.problems.refuse(source, value, "needs --storage.path");
     }
     ack
 }
 
-/// The one place that refuses the log on disk.
-fn storage(raw: &RawStorage, judge: &mut Judge) {
-    const REASON: &str = "the log on disk is not built yet";
-    if let Some(Located { value, source }) = &raw.path {
-        judge.problems.refuse(source, value.display(), REASON);
-    }
-    if let Some(Located { value, source }) = &raw.max_bytes {
-        judge.problems.refuse(source, value, REASON);
-    }
+fn storage(raw: &RawStorage, judge: &mut Judge) -> Option<StorageConfig> {
+    let max_bytes = raw.max_bytes.as_ref().map(|given| {
+        let (least, most) = (ByteSize(4 << 20), ByteSize(1 << 50));
+        judge.range(Some(given), least, least..=most)
+    });
+    let max_age = raw.max_age.as_ref();
+    let max_age =
+        max_age.map(|given| span(judge, Some(given), Duration::ZERO, 60_000, 10_000 * HOUR));
+    let on_full = judge.word(raw.on_full.as_ref(), OnFull::Backpressure);
+    let lock_wait = span(judge, raw.lock_wait.as_ref(), LOCK_WAIT, 0, HOUR);
+    let Some(path) = &raw.path else {
+        if let Some(Located { value, source }) = &raw.max_bytes {
+            judge.problems.refuse(source, value, "needs --storage.path");
+        }
+        return None;
+    };
+    Some(StorageConfig {
+        path: path.value.clone(),
+        max_bytes,
+        on_full,
+        max_age,
+        lock_wait,
+    })
 }
 
 fn memory_limit(raw: &RawConfig, available: Option<u64>, judge: &mut Judge) -> ByteSize {

@@ -6,11 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::attach::{Awaited, BodyId, Waiting};
-use super::handler::{Ingest, MEMORY_WAIT};
+use super::handler::{Ingest, MEMORY_WAIT, Promise};
 use super::respond::{Outcome, Refusal};
 use crate::clock::{Instant, wall_ms};
 use crate::log::ack::{self, Ack};
-use crate::log::memory::Reservation;
+use crate::log::front::{Front, Room};
 use crate::log::{NewRecord, Tenant};
 use crate::model::counts::{Counts, Kind};
 use crate::model::runs::RunSet;
@@ -27,7 +27,7 @@ pub(super) struct Received {
     pub(super) protocol: Protocol,
     pub(super) encoding: Encoding,
     pub(super) tenant: Arc<Tenant>,
-    pub(super) room: Reservation,
+    pub(super) room: Room,
     pub(super) began: Instant,
 }
 
@@ -38,8 +38,11 @@ impl Received {
             // What Prometheus sends when everything in a request has grown too old meanwhile.
             return Ok(Outcome::Accepted(Counts::default()));
         }
-        let Some(queues) = ingest.options.await_queues else {
-            return self.admit_to_log(ingest).await;
+        // Who has to speak before the sender is answered: the queues, or the log once.
+        let voices = match ingest.options.promise {
+            Promise::InLog => return self.admit_to_log(ingest).await,
+            Promise::Durable => 1,
+            Promise::Settled(queues) => queues,
         };
         let id = BodyId::of(
             &self.body,
@@ -61,15 +64,21 @@ impl Received {
             return Ok(outcome_of(admitted, invalid, &ack::Outcome::default()));
         }
         let awaited = Awaited {
-            ack: Arc::new(Ack::new(queues)),
+            ack: Arc::new(Ack::new(voices)),
             admitted,
             invalid,
         };
         let (log, bytes) = (&ingest.log, self.body.len());
         let copy = Arc::clone(&decoded);
-        let append = |ack| {
-            let (record, room) = self.into_record(copy, Some(ack));
-            log.append(record, room);
+        let append = |ack: Arc<Ack>| match ingest.options.promise {
+            Promise::Durable => {
+                let (record, room) = self.into_record(copy, None);
+                tokio::spawn(make_durable(log.clone(), record, room, ack));
+            }
+            Promise::InLog | Promise::Settled(_) => {
+                let (record, room) = self.into_record(copy, Some(ack));
+                log.append_now(record, room);
+            }
         };
         let (waiting, attached) = ingest
             .attachments
@@ -91,7 +100,7 @@ impl Received {
         } else {
             ingest.metrics.admitted(&decoded, self.body.len());
             let (record, room) = self.into_record(decoded, None);
-            ingest.log.append(record, room);
+            ingest.log.append(record, room).await?;
         }
         Ok(outcome_of(admitted, invalid, &ack::Outcome::default()))
     }
@@ -116,7 +125,7 @@ impl Received {
         decoded.map(Arc::new).map_err(Refusal::Decode)
     }
 
-    fn into_record(self, decoded: Arc<Decoded>, ack: Option<Arc<Ack>>) -> (NewRecord, Reservation) {
+    fn into_record(self, decoded: Arc<Decoded>, ack: Option<Arc<Ack>>) -> (NewRecord, Room) {
         let record = NewRecord {
             arrival_ms: wall_ms(),
             encoding: self.encoding,
@@ -127,6 +136,15 @@ impl Received {
             ack,
         };
         (record, self.room)
+    }
+}
+
+/// Appends, and tells all who wait for this body. In a task of its own: a sender that hangs up changes
+/// nothing, and if it comes again with the same body while this is under way, it waits for the same record.
+async fn make_durable(log: Front, record: NewRecord, room: Room, ack: Arc<Ack>) {
+    match log.append(record, room).await {
+        Ok(_) => ack.durable(),
+        Err(error) => ack.lost(error),
     }
 }
 
@@ -163,16 +181,21 @@ fn skipped_of(decoded: &Decoded) -> RunSet {
     skipped
 }
 
-/// Waits until every required queue has settled the record, or the sender must be told to come back.
+/// Waits until the record is what its sender waits for, or the sender must be told to come back.
 async fn wait(ingest: &Ingest, waiting: Waiting, began: Instant) -> Result<Outcome, Refusal> {
     let deadline = began + ingest.options.answer_deadline;
     let awaited = Arc::clone(&waiting.awaited);
     if let Ok(settled) = tokio::time::timeout_at(deadline, awaited.ack.settled()).await {
         waiting.answered();
+        if let Some(lost) = settled.lost {
+            return Err(lost.into());
+        }
         return Ok(outcome_of(awaited.admitted, awaited.invalid, &settled));
     }
-    ingest.metrics.withdrawn.increment(1);
-    waiting.told_to_come_back(Instant::now(), &*ingest.readers);
+    if ingest.options.promise != Promise::Durable {
+        ingest.metrics.withdrawn.increment(1);
+        waiting.told_to_come_back(Instant::now(), &*ingest.readers);
+    }
     let jitter = Duration::from_millis(fastrand::u64(0..1000));
     Err(Refusal::NotSettled(Duration::from_secs(1) + jitter))
 }

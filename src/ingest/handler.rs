@@ -22,8 +22,8 @@ use super::meter::IngestMetrics;
 use super::permits::MemoryShare;
 use super::respond::{Outcome, Refusal, answer};
 use crate::clock::Instant;
-use crate::log::memory::{MemoryLog, Reservation};
-use crate::log::{LogError, Readers, Tenant};
+use crate::log::front::{Front, Room};
+use crate::log::{Readers, Tenant};
 use crate::wire::compression::Encoding;
 use crate::wire::decoded::{IdentityKey, Protocol, WalkLimits};
 use crate::wire::negotiate::negotiate;
@@ -49,6 +49,17 @@ const DISCARD_BYTES: usize = 1 << 20;
 /// How long they may take.
 const DISCARD_WAIT: Duration = Duration::from_secs(1);
 
+/// What a 2xx means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promise {
+    /// It is in the log, which keeps it at once.
+    InLog,
+    /// It is in the log, which keeps it once it is durable.
+    Durable,
+    /// So many required queues have settled it.
+    Settled(usize),
+}
+
 /// What ingest accepts, and how long it waits.
 #[derive(Clone, Debug)]
 pub struct IngestOptions {
@@ -64,9 +75,8 @@ pub struct IngestOptions {
     pub queue_wait: Duration,
     /// Time from a request's headers until it is answered 503, where it waits for receivers.
     pub answer_deadline: Duration,
-    /// Required queues that must settle a record before its sender is answered; `None`: the log's word
-    /// is enough.
-    pub await_queues: Option<usize>,
+    /// What a sender waits for.
+    pub promise: Promise,
 }
 
 /// Everything a request needs.
@@ -74,7 +84,7 @@ pub struct Ingest {
     /// Options.
     pub options: IngestOptions,
     /// Where records go.
-    pub log: Arc<MemoryLog>,
+    pub log: Front,
     /// Who reads them.
     pub readers: Arc<dyn Readers>,
     /// Bodies without an answer.
@@ -195,13 +205,9 @@ async fn receive(
     request.admit(ingest).await
 }
 
-async fn reserve(ingest: &Ingest, bytes: u64, tenant: &Tenant) -> Result<Reservation, Refusal> {
+async fn reserve(ingest: &Ingest, bytes: u64, tenant: &Tenant) -> Result<Room, Refusal> {
     let reserved = ingest.log.reserve(bytes, tenant, ingest.options.queue_wait);
-    reserved.await.map_err(|error| match error {
-        LogError::Full { retry_after } | LogError::Unwritable { retry_after } => {
-            Refusal::LogFull(retry_after)
-        }
-    })
+    reserved.await.map_err(Refusal::from)
 }
 
 fn negotiate_headers(

@@ -10,6 +10,7 @@ use http_body_util::Full;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
+use crate::log::LogError;
 use crate::model::counts::Counts;
 use crate::wire::decoded::Protocol;
 use crate::wire::error::DecodeError;
@@ -50,12 +51,23 @@ pub enum Refusal {
     Body(&'static str),
     /// The log is full.
     LogFull(Duration),
+    /// The disk does not take it.
+    Unwritable(Duration),
     /// No memory for the body within the time.
     Memory,
     /// No required receiver settled it in time.
     NotSettled(Duration),
     /// The process stops.
     Stopping,
+}
+
+impl From<LogError> for Refusal {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Full { retry_after } => Self::LogFull(retry_after),
+            LogError::Unwritable { retry_after } => Self::Unwritable(retry_after),
+        }
+    }
 }
 
 impl Outcome {
@@ -75,6 +87,7 @@ impl Outcome {
                 // Never 408: Prometheus would drop the batch.
                 Refusal::Body(_)
                 | Refusal::LogFull(_)
+                | Refusal::Unwritable(_)
                 | Refusal::Memory
                 | Refusal::NotSettled(_)
                 | Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
@@ -95,6 +108,7 @@ impl Outcome {
                 Refusal::Decode(error) => error.reason(),
                 Refusal::Body(_) => "body",
                 Refusal::LogFull(_) => "queue_full",
+                Refusal::Unwritable(_) => "storage",
                 Refusal::Memory => "memory",
                 Refusal::NotSettled(_) => "not_settled",
                 Refusal::Stopping => "stopping",
@@ -123,6 +137,9 @@ impl Outcome {
                 Refusal::Decode(error) => error.to_string(),
                 Refusal::Body(what) => format!("the body could not be read: {what}"),
                 Refusal::LogFull(_) => "the log is full; send it again later".to_owned(),
+                Refusal::Unwritable(_) => {
+                    "the log cannot be written now; send it again later".to_owned()
+                }
                 Refusal::Memory => {
                     "no memory for this body now; send it again later (memory.limit)".to_owned()
                 }
@@ -136,7 +153,9 @@ impl Outcome {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Refused(Refusal::LogFull(after) | Refusal::NotSettled(after)) => Some(*after),
+            Self::Refused(
+                Refusal::LogFull(after) | Refusal::Unwritable(after) | Refusal::NotSettled(after),
+            ) => Some(*after),
             Self::Refused(Refusal::Memory | Refusal::Stopping) => Some(Duration::from_secs(1)),
             _ => None,
         }
@@ -160,6 +179,7 @@ impl Outcome {
                     | Refusal::BodySize(_)
                     | Refusal::Body(_)
                     | Refusal::LogFull(_)
+                    | Refusal::Unwritable(_)
                     | Refusal::Memory
                     | Refusal::Unsupported(_)
                     | Refusal::Stopping

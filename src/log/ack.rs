@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use super::Seq;
+use super::{LogError, Seq};
 use crate::model::counts::Counts;
 
 /// What the required queues have made of a record.
@@ -20,6 +20,8 @@ pub struct Outcome {
     pub refused: Counts,
     /// The receiver's message for the first of them.
     pub message: Option<String>,
+    /// The log could not take the record: there is nothing to wait for.
+    pub lost: Option<LogError>,
 }
 
 /// Shared between the request that waits and the queues that settle.
@@ -66,15 +68,27 @@ impl Ack {
         });
     }
 
+    /// The record is durable, and that is all that its sender waits for.
+    pub fn durable(&self) {
+        self.settle(Counts::default(), None);
+    }
+
+    /// The log could not take the record.
+    pub fn lost(&self, why: LogError) {
+        self.outcome.send_modify(|outcome| outcome.lost = Some(why));
+    }
+
     /// The outcome so far.
     pub fn outcome(&self) -> Outcome {
         self.outcome.borrow().clone()
     }
 
-    /// Waits until every required queue has settled the record.
+    /// Waits until every required queue has settled the record, or it is lost.
     pub async fn settled(&self) -> Outcome {
         let mut outcome = self.outcome.subscribe();
-        let seen = outcome.wait_for(|outcome| outcome.waiting == 0).await;
+        let seen = outcome
+            .wait_for(|outcome| outcome.waiting == 0 || outcome.lost.is_some())
+            .await;
         // The sender half lives in `self`, so the channel cannot be closed.
         seen.map(|seen| seen.clone()).unwrap_or_default()
     }

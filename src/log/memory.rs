@@ -75,6 +75,16 @@ impl Drop for Reservation {
 impl MemoryLog {
     /// A log for these queues, `true` for those that are required, by their index.
     pub fn new(limit: u64, handoff_limit: usize, queues: &[bool]) -> Arc<Self> {
+        Self::behind((Seq(1), Counts::default()), limit, handoff_limit, queues)
+    }
+
+    /// The same, going on where another log ends.
+    pub fn behind(
+        (next, totals): (Seq, Counts),
+        limit: u64,
+        handoff_limit: usize,
+        queues: &[bool],
+    ) -> Arc<Self> {
         assert!(queues.len() <= 64, "a bit for each queue");
         let bits = |wanted: bool| {
             let marked = queues
@@ -86,8 +96,8 @@ impl MemoryLog {
         Arc::new(Self {
             inner: Mutex::new(Inner {
                 records: BTreeMap::new(),
-                next: Seq(1),
-                totals: Counts::default(),
+                next,
+                totals,
                 bytes: 0,
                 reserved: 0,
                 limit,

@@ -11,8 +11,10 @@
 //! One form is in memory ([`memory::MemoryLog`]), one on disk ([`disk::DiskLog`]).
 
 pub mod ack;
+pub mod chain;
 pub mod disk;
 mod drain;
+pub mod front;
 mod handoff;
 pub mod memory;
 

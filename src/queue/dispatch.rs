@@ -51,6 +51,9 @@ impl QueueState {
         if let Some((at, _)) = due.as_mut().filter(|_| self.is_pressed()) {
             *at = now.min(*at);
         }
+        if self.halted {
+            return Next::Wait(None);
+        }
         // At zero shards a lane that is due makes a permit of its own.
         if self.sending >= self.shards.max(usize::from(self.shards == 0)) {
             return Next::Wait(None);

@@ -12,6 +12,8 @@ use super::client::Answer;
 use super::client::Attempt;
 use super::client::FailureKind;
 use super::grouping::LaneRules;
+use super::journal::recover::Recovered;
+use super::journal::writer::{JournalHealth, JournalWriter};
 use super::ledger::Books;
 use super::metadata::{FamilyMetadata, TenantMetadata};
 use super::protocol::{Known, ProtocolChoice, ProtocolMode};
@@ -79,6 +81,18 @@ pub struct QueueParts {
     pub metadata: MetadataSchedule,
     /// `capacity`, as configured: shown only.
     pub capacity: u64,
+    /// What the last process left; `None`: the log dies with the process.
+    pub resume: Option<Resume>,
+}
+
+/// Where a queue goes on.
+pub struct Resume {
+    /// Where it says what is settled.
+    pub journal: Arc<JournalWriter>,
+    /// What was said there before.
+    pub recovered: Recovered,
+    /// The first record that the log did not find when it was opened.
+    pub log_end: Seq,
 }
 
 /// One queue at work.
@@ -88,6 +102,7 @@ pub struct Queue {
     last_error: Mutex<Option<(i64, String)>>,
     decision: Mutex<Decision>,
     pub(super) log: Arc<dyn Log>,
+    pub(super) journal: Option<Arc<JournalWriter>>,
     pub(super) endpoint: Endpoint,
     pub(super) encoders: Arc<Encoders>,
     pub(super) walk: WalkOptions,
@@ -108,18 +123,24 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// A queue that begins at the end of the log.
+    /// A queue that goes on where it was, or begins at the end of the log.
     pub fn new(parts: QueueParts, registry: Arc<Registry>) -> Arc<Self> {
-        let labels = [parts.options.name.as_str(), parts.url.as_str()];
+        let name = parts.options.name.clone();
+        let labels = [name.as_str(), parts.url.as_str()];
         let (shards, index) = (parts.options.min_shards, parts.options.index);
-        let totals = parts.log.totals();
+        let journal = parts
+            .resume
+            .as_ref()
+            .map(|resume| Arc::clone(&resume.journal));
+        let state = state_of(parts.options, parts.resume, &*parts.log);
         Arc::new(Self {
             sent_seconds: registry.histogram(&metrics::SENT_SECONDS, &labels),
             sent_bytes: registry.counter(&metrics::SENT_BYTES, &labels),
             metadata_sent: registry.counter(&metrics::METADATA_SENT, &labels),
-            name: parts.options.name.clone(),
+            name,
             url: parts.url,
-            state: Mutex::new(QueueState::new(parts.options, Seq(1), totals)),
+            state: Mutex::new(state),
+            journal,
             choice: Mutex::new(ProtocolChoice::new(parts.protocol)),
             last_error: Mutex::new(None),
             decision: Mutex::new(Decision {
@@ -183,6 +204,32 @@ impl Queue {
         state.hurry(Instant::now());
         drop(state);
         self.wake();
+    }
+
+    /// From now on nothing more is sent. What is in flight gets its verdict.
+    pub fn halt(&self) {
+        self.lock().halt();
+        self.wake();
+    }
+
+    /// Requests in flight.
+    pub fn in_flight(&self) -> usize {
+        self.lock().gauges().busy
+    }
+
+    /// Says in the journal all that the next process has to know, and ends it. Blocks. Says whether that is
+    /// durable.
+    pub fn close_journal(&self) -> bool {
+        let Some(journal) = &self.journal else {
+            return true;
+        };
+        self.lock().write_last_checkpoint();
+        journal.close()
+    }
+
+    /// How its journal is, if it keeps one.
+    pub fn journal_health(&self) -> Option<JournalHealth> {
+        self.journal.as_ref().map(|journal| journal.health())
     }
 
     /// The sender of this record was answered 503: what is not in a batch is not sent.
@@ -340,6 +387,7 @@ impl Queue {
         for (by, value) in [
             ("lead", work.decoded_lead),
             ("laggard", work.decoded_laggard),
+            ("replay", work.decoded_replay),
         ] {
             r.total(&metrics::DECODED, &[name, url, by], value);
         }
@@ -361,6 +409,27 @@ impl Queue {
         let (received, refused) = state.metadata_counts();
         total(&metrics::METADATA_RECEIVED, received);
         total(&metrics::METADATA_REFUSED, refused);
+        drop(state);
+        if let Some(journal) = self.journal_health() {
+            set(&metrics::JOURNAL_BYTES, journal.bytes as f64);
+            let writable = u8::from(journal.unwritable_since.is_none());
+            set(&metrics::JOURNAL_WRITABLE, f64::from(writable));
+            total(&metrics::JOURNAL_ERRORS, journal.errors);
+            total(&metrics::JOURNAL_SYNCS, journal.syncs);
+        }
+    }
+}
+
+fn state_of(options: QueueOptions, resume: Option<Resume>, log: &dyn Log) -> QueueState {
+    match resume {
+        Some(resume) => {
+            let (recovered, end) = (resume.recovered, resume.log_end);
+            QueueState::restored(options, recovered, end, resume.journal, log)
+        }
+        None => {
+            let (end, totals) = log.end();
+            QueueState::new(options, end, totals)
+        }
     }
 }
 

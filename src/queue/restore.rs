@@ -23,7 +23,6 @@ use super::table::SeriesRef;
 use super::take::{Ordinals, element_of};
 use crate::log::{Log, Record, Seq};
 use crate::model::counts::{Counts, Kind};
-use crate::model::runs::RunSet;
 use crate::wire::decoded::Decoded;
 
 /// What the last process left that this one has not come to.
@@ -163,17 +162,6 @@ impl QueueState {
         let held = state.left.unsettled() + (totals - state.entered_totals);
         state.start_totals = totals.wrapping_sub(state.ledger.total() + held);
         state.release_settled(log);
-        state
-    }
-
-    /// A new queue: it begins at the end of the log. Nothing may be acknowledged before the checkpoint that this
-    /// writes is safe: without it the next process would begin at the end again.
-    pub fn begun(options: QueueOptions, sink: Arc<dyn Sink>, log: &dyn Log) -> Self {
-        let (end, totals) = log.end();
-        let mut state = Self::new(options, end, totals);
-        state.journal = Journal::to(sink);
-        log.release_range(state.options.index, Seq(0), end);
-        state.write_checkpoint();
         state
     }
 
@@ -365,6 +353,14 @@ impl QueueState {
         self.journal.checkpoint(checkpoint);
     }
 
+    /// The last word of a process that stops. While batches are still to be made again nothing has happened,
+    /// and the journal says what it said.
+    pub fn write_last_checkpoint(&mut self) {
+        if !self.left.is_replaying() {
+            self.write_checkpoint();
+        }
+    }
+
     /// All that the next process has to know.
     fn checkpoint(&self) -> Checkpoint {
         let left = self.left.records.values().cloned();
@@ -428,7 +424,8 @@ fn enter_all(recovered: &mut Recovered, log_end: Seq, log: &dyn Log) {
         if !unsettled.is_zero() {
             let left = Unsettled {
                 seq: record.seq,
-                settled: with_skipped(settled.runs, &record),
+                // The skipped are known once it is read.
+                settled: settled.runs,
                 unsettled,
             };
             recovered.records.insert(record.seq, left);
@@ -470,11 +467,4 @@ fn lose(recovered: &mut Recovered, from: Seq, to: Seq, before: Counts, log: &dyn
         let lost = missing.saturating_sub(settled.get(kind));
         recovered.ledger.drop(reason, Counts::of(kind, lost));
     }
-}
-
-fn with_skipped(mut settled: RunSet, record: &Record) -> RunSet {
-    for (from, to) in record.skipped.iter() {
-        settled.insert(from, to);
-    }
-    settled
 }

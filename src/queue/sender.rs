@@ -141,6 +141,9 @@ async fn deliver(queue: Arc<Queue>, batch: Arc<Batch>, number: u32) {
             };
             return settle(&queue, &batch, &encoded, outcome);
         };
+        if number == 0 {
+            opened(&queue, &batch).await;
+        }
         let began = Instant::now();
         let answer = receiver
             .client()
@@ -166,6 +169,17 @@ async fn deliver(queue: Arc<Queue>, batch: Arc<Batch>, number: u32) {
                 encoded = encode(&queue, &batch, Protocol::V1).await;
                 number += 1;
             }
+        }
+    }
+}
+
+/// Waits until the journal's entry is safe: after a crash the next process must know that this batch may
+/// have gone out. A journal that cannot be written holds up nothing.
+async fn opened(queue: &Queue, batch: &Batch) {
+    if let Some(journal) = &queue.journal {
+        let ticket = queue.lock().open_ticket(batch.id);
+        if let Some(ticket) = ticket {
+            journal.synced(ticket).await;
         }
     }
 }
@@ -286,7 +300,10 @@ fn settle(queue: &Queue, batch: &Batch, encoded: &Encoded, mut outcome: Outcome)
         queue.warn_refused(refusal, &outcome);
     }
     let now = Instant::now();
-    queue.lock().settle(batch.id, &outcome, now, &*queue.log);
+    let mut state = queue.lock();
+    state.settle(batch.id, &outcome, now, &*queue.log);
+    state.checkpoint_if_wanted(&*queue.log);
+    drop(state);
     queue.dispatch_changed.notify_one();
     queue.read_changed.notify_one();
 }

@@ -184,6 +184,8 @@ pub struct QueueState {
     pub(super) gate: Gate,
     pub(super) shards: usize,
     pub(super) draining: bool,
+    /// Nothing more is sent: the process stops, and what is pending is safe.
+    pub(super) halted: bool,
     /// The next record the lead comes to.
     pub(super) lead: Seq,
     /// The first record never entered; behind it the lead may go back.
@@ -233,6 +235,7 @@ impl QueueState {
             gate: Gate::new(options.min_backoff, options.max_backoff),
             shards: options.min_shards,
             draining: false,
+            halted: false,
             lead: start,
             entered: start,
             entered_totals: start_totals,
@@ -351,6 +354,11 @@ impl QueueState {
     /// From now on every lane is due: nothing new will come.
     pub fn drain(&mut self) {
         self.draining = true;
+    }
+
+    /// From now on nothing is sent.
+    pub fn halt(&mut self) {
+        self.halted = true;
     }
 
     /// The lanes have room for another record. With nothing pending there always is: a single request may

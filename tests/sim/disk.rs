@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use sluicegate::log::memory::MemoryLog;
 use sluicegate::log::{Fetched, Gone, Log, QueueIndex, Record, Seq};
 use sluicegate::model::counts::Counts;
-use sluicegate::queue::journal::entry::Entry;
+use sluicegate::queue::journal::entry::{Checkpoint, Entry};
 use sluicegate::queue::journal::recover::Recovered;
 use sluicegate::queue::journal::{Sink, Ticket};
 use tokio::time::Instant;
@@ -62,6 +62,15 @@ impl Disk {
 
     pub(crate) fn sink(&self, queue: QueueIndex) -> Arc<dyn Sink> {
         Arc::clone(&self.files[usize::from(queue.0)]) as Arc<dyn Sink>
+    }
+
+    /// A new journal, with its first checkpoint safe.
+    pub(crate) fn begin(&self, queue: QueueIndex, end: Seq, totals: Counts) -> Arc<dyn Sink> {
+        let sink = self.sink(queue);
+        let checkpoint = Checkpoint::beginning(end, totals);
+        let ticket = sink.write(Entry::Checkpoint(Box::new(checkpoint)));
+        self.sync_to(queue, ticket);
+        sink
     }
 
     /// Entries written so far.

@@ -11,6 +11,8 @@ use sluicegate::log::{Fetched, Log, Record, Seq};
 use sluicegate::model::counts::{Counts, Kind};
 use sluicegate::queue::batch::{Batch, Outcome};
 use sluicegate::queue::dispatch::{Again, Next};
+use sluicegate::queue::journal::entry::Checkpoint;
+use sluicegate::queue::journal::recover::Recovered;
 use sluicegate::queue::ledger::DropReason;
 use sluicegate::queue::state::{QueueOptions, QueueState};
 use sluicegate::queue::take::{Plan, Role};
@@ -105,7 +107,12 @@ impl Queue {
         disk: Option<&Disk>,
     ) -> Self {
         let state = match disk {
-            Some(disk) => QueueState::begun(options.clone(), disk.sink(options.index), disk),
+            Some(disk) => {
+                let (end, totals) = disk.end();
+                let beginning = Recovered::from(Checkpoint::beginning(end, totals));
+                let sink = disk.begin(options.index, end, totals);
+                QueueState::restored(options.clone(), beginning, end, sink, disk)
+            }
             None => QueueState::new(options.clone(), Seq(1), log.totals()),
         };
         Self {

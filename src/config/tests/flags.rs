@@ -177,12 +177,8 @@ fn what_is_not_built_says_so() {
             "--grouping: auto: not built yet; use one of: target, arrival",
         ),
         (
-            ["--storage.path", "/x"],
-            "--storage.path: /x: the log on disk is not built yet",
-        ),
-        (
             ["--storage.max-bytes", "1GiB"],
-            "--storage.max-bytes: 1GiB: the log on disk is not built yet",
+            "--storage.max-bytes: 1GiB: needs --storage.path",
         ),
         (["--ack", "fsync"], "--ack: fsync: needs --storage.path"),
         (
@@ -194,17 +190,13 @@ fn what_is_not_built_says_so() {
         let flags = [upstream, flags].concat();
         assert_eq!(problems(load_flags(&flags)), [problem]);
     }
-    let both = [&upstream[..], &["--ack", "fsync", "--storage.path", "/x"]].concat();
     assert_eq!(
-        problems(load_flags(&both)),
-        ["--storage.path: /x: the log on disk is not built yet"]
-    );
-    assert_eq!(
-        top("mode: fast\nstorage: {path: /x, max_bytes: 1GiB}"),
+        top("mode: fast\nstorage: {path: /x, max_bytes: 1KiB, on_full: burn, max_age: 1s}"),
         [
             "f:1: mode: fast: must be passthrough, which is not built yet; leave it out",
-            "f:2: storage.path: /x: the log on disk is not built yet",
-            "f:2: storage.max_bytes: 1GiB: the log on disk is not built yet",
+            "f:2: storage.max_bytes: 1KiB: must be between 4MiB and 1048576GiB",
+            "f:2: storage.on_full: burn: must be one of: backpressure, drop_oldest",
+            "f:2: storage.max_age: 1s: must be between 1m and 416d16h",
         ]
     );
 }

@@ -135,6 +135,11 @@ impl DiskLog {
         Ok((Arc::new(log), opened))
     }
 
+    /// The folder, for what else is kept in it.
+    pub fn folder(&self) -> Arc<dyn Fs> {
+        Arc::clone(&self.core.store.fs)
+    }
+
     /// Before anything is deleted this is asked; it makes durable what queues have settled. May be set once.
     pub fn before_delete(&self, hook: BeforeDelete) {
         let set = self.core.before_delete.set(hook);
@@ -421,8 +426,16 @@ impl Log for DiskLog {
         self.core.store.arrival(seq)
     }
 
-    fn totals(&self) -> Counts {
-        self.core.store.totals()
+    fn totals_before(&self, seq: Seq) -> Counts {
+        let first = self.core.store.first(seq);
+        first.map_or_else(
+            || self.core.store.end().1,
+            |first| first.totals - first.admitted,
+        )
+    }
+
+    fn end(&self) -> (Seq, Counts) {
+        self.core.store.end()
     }
 
     fn why_gone(&self, seq: Seq) -> Gone {

@@ -91,6 +91,7 @@ pub mod fs;
 pub mod health;
 mod keep;
 mod log;
+pub mod medium;
 #[cfg_attr(
     not(feature = "mutants"),
     allow(unreachable_pub, reason = "public for the tests")
@@ -112,7 +113,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Seq;
-use crate::model::counts::Counts;
+use crate::model::counts::{Counts, Kind};
 pub use log::{BeforeDelete, DiskLog, Room};
 
 /// What the log on disk may do.
@@ -153,11 +154,25 @@ pub struct Floor {
     pub totals: Counts,
 }
 
+impl Floor {
+    /// Raises it to what another journal knows.
+    pub fn raise(&mut self, next: Seq, totals: Option<Counts>) {
+        self.next = self.next.max(next);
+        for kind in Kind::ALL {
+            let known = totals.unwrap_or_default().get(kind);
+            let slot = self.totals.slot(kind);
+            *slot = known.max(*slot);
+        }
+    }
+}
+
 /// What was found in a folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Opened {
     /// The first record; `next` if there is none.
     pub first: Seq,
+    /// One past the last record; journals may know of later ones, which are lost then.
+    pub end: Seq,
     /// Where new records begin.
     pub next: Seq,
     /// Admitted elements of all records ever appended.

@@ -99,9 +99,11 @@ pub(super) fn recover(
         .into_iter()
         .map(|(first, whole)| (first, whole.segment))
         .collect();
-    let held = segments.values().filter(|segment| segment.span() > 0);
+    let held = || segments.values().filter(|segment| segment.span() > 0);
+    let end = held().next_back().map_or(Seq(1), |last| last.end);
     let opened = Opened {
-        first: held.map(|held| held.header.first).next().unwrap_or(next),
+        first: held().map(|held| held.header.first).next().unwrap_or(next),
+        end,
         next,
         totals,
         records: segments.values().map(Segment::records).sum(),

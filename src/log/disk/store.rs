@@ -270,6 +270,12 @@ impl Store {
     }
 
     /// Admitted elements of all records ever appended.
+    pub fn end(&self) -> (Seq, Counts) {
+        let known = self.known();
+        (known.next, known.totals)
+    }
+
+    /// Admitted elements of all durable records.
     pub fn totals(&self) -> Counts {
         self.known().totals
     }

@@ -144,6 +144,20 @@ pub struct Checkpoint {
     pub next_batch: u64,
 }
 
+impl Checkpoint {
+    /// The journal of a queue that begins at this record of a log with these totals before it.
+    pub fn beginning(at: Seq, totals: Counts) -> Self {
+        Self {
+            start_totals: totals,
+            cursor: at,
+            entered: at,
+            entered_totals: totals,
+            next_batch: 1,
+            ..Self::default()
+        }
+    }
+}
+
 /// One entry of a journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {

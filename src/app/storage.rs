@@ -1,0 +1,306 @@
+//! The log that the configuration asks for, and what the last process left in it.
+//!
+//! A folder that cannot be used is no reason not to run: the process then keeps its word as without one
+//! (`--ack upstream`), leaves the folder as it is, and says so loudly. Only a folder that another process
+//! uses ends it.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::parts::Shares;
+use crate::clock::wall_ms;
+use crate::config::{self, AckMode, Config, StorageConfig};
+use crate::log::chain::Chain;
+use crate::log::disk::fs::{Fs, OsFs};
+use crate::log::disk::{self, DiskLog, DiskOptions, Floor, Opened};
+use crate::log::front::Front;
+use crate::log::memory::MemoryLog;
+use crate::log::{Log, Seq};
+use crate::model::counts::Counts;
+use crate::queue::handle::Resume;
+use crate::queue::journal::entry::Checkpoint;
+use crate::queue::journal::file;
+use crate::queue::journal::recover::Recovered;
+use crate::queue::journal::writer::JournalWriter;
+
+/// The log, and what stands beside it.
+pub(super) struct Storage {
+    /// Where new records go.
+    pub(super) front: Front,
+    /// What queues read.
+    pub(super) log: Arc<dyn Log>,
+    /// The log on disk, if any of it is used.
+    pub(super) disk: Option<Arc<DiskLog>>,
+    /// Where each queue goes on.
+    pub(super) resumes: Vec<Option<Resume>>,
+    /// What a 2xx means, after all.
+    pub(super) ack: AckMode,
+    /// Why that is not what was asked for.
+    pub(super) trouble: Option<String>,
+}
+
+/// What stood in the folder.
+struct Found {
+    disk: Arc<DiskLog>,
+    opened: Opened,
+    journals: Vec<file::Opened>,
+}
+
+impl Storage {
+    /// Opens it; blocks.
+    ///
+    /// # Errors
+    /// When another process has the folder and does not give it up.
+    pub(super) fn open(config: &Config, shares: &Shares) -> Result<Self, String> {
+        let Some(storage) = &config.storage else {
+            return Ok(Self::in_memory(config, shares, config.ack, None));
+        };
+        // Without a log to write, a folder is of interest only for what is in it.
+        if config.ack != AckMode::Fsync && !storage.path.is_dir() {
+            return Ok(Self::in_memory(config, shares, config.ack, None));
+        }
+        match find(config, storage, shares) {
+            Ok(found) => Ok(Self::on_disk(config, shares, found)),
+            Err(Trouble::InUse(what)) => Err(what),
+            Err(Trouble::Unusable(what)) => {
+                let path = storage.path.display();
+                let what = format!(
+                    "the log in {path} cannot be used, and nothing in it was touched: {what}; running with \
+                     --ack upstream until this is mended and the process started again"
+                );
+                tracing::error!("{what}");
+                let ack = AckMode::Upstream;
+                Ok(Self::in_memory(config, shares, ack, Some(what)))
+            }
+        }
+    }
+
+    fn in_memory(config: &Config, shares: &Shares, ack: AckMode, trouble: Option<String>) -> Self {
+        let log = memory_log((Seq(1), Counts::default()), config, shares);
+        Self {
+            front: Front::Memory(Arc::clone(&log)),
+            log,
+            disk: None,
+            resumes: config.queues.iter().map(|_| None).collect(),
+            ack,
+            trouble,
+        }
+    }
+
+    fn on_disk(config: &Config, shares: &Shares, found: Found) -> Self {
+        let Found {
+            disk,
+            opened,
+            journals,
+        } = found;
+        let pending = |journal: &file::Opened| {
+            let known = journal.recovered.as_ref();
+            known.is_none_or(|recovered| recovered.cursor < opened.end)
+        };
+        let backlog = opened.records > 0 && journals.iter().any(pending);
+        let path = config
+            .storage
+            .as_ref()
+            .map(|storage| storage.path.as_path());
+        say_what_was_found(path, &opened, &journals);
+        if config.ack != AckMode::Fsync && !backlog {
+            disk.close();
+            return Self::in_memory(config, shares, config.ack, None);
+        }
+        let (front, log): (_, Arc<dyn Log>) = if config.ack == AckMode::Fsync {
+            (Front::Disk(Arc::clone(&disk)), Arc::clone(&disk) as _)
+        } else {
+            let memory = memory_log(disk.end(), config, shares);
+            let chain = Chain::new(Arc::clone(&disk), Arc::clone(&memory));
+            (Front::Memory(memory), Arc::new(chain))
+        };
+        let any_journal = journals.iter().any(|journal| journal.recovered.is_some());
+        let resumes: Vec<_> = config
+            .queues
+            .iter()
+            .zip(journals)
+            .map(|(queue, journal)| {
+                // A queue that is new begins at the end. If no queue has a journal, it is the journals that are
+                // gone: then what is there is sent, perhaps a second time.
+                let lost = !any_journal || !journal.set_aside.is_empty();
+                let begin = || beginning(&disk, lost, opened.first);
+                let recovered = journal.recovered.unwrap_or_else(begin);
+                resume(&disk, &queue.name, journal.past, recovered, opened.end)
+            })
+            .collect();
+        let kept: Vec<_> = resumes
+            .iter()
+            .flatten()
+            .map(|resume| Arc::clone(&resume.journal))
+            .collect();
+        disk.before_delete(Box::new(move || {
+            kept.iter().all(|journal| journal.sync_now())
+        }));
+        Self {
+            front,
+            log,
+            disk: Some(disk),
+            resumes,
+            ack: config.ack,
+            trouble: None,
+        }
+    }
+}
+
+/// Why a folder is not used.
+enum Trouble {
+    InUse(String),
+    Unusable(String),
+}
+
+fn find(config: &Config, storage: &StorageConfig, shares: &Shares) -> Result<Found, Trouble> {
+    let unusable = |error: &dyn std::fmt::Display| Trouble::Unusable(error.to_string());
+    let fs = OsFs::open(&storage.path, storage.lock_wait).map_err(|error| match error.kind() {
+        io::ErrorKind::ResourceBusy => Trouble::InUse(error.to_string()),
+        _ => unusable(&error),
+    })?;
+    let fs: Arc<dyn Fs> = Arc::new(fs);
+    let mut journals = Vec::new();
+    let mut floor = Floor {
+        next: Seq(1),
+        ..Floor::default()
+    };
+    for queue in &config.queues {
+        let journal = file::open(&*fs, &queue.name).map_err(|error| unusable(&error))?;
+        if let Some((next, totals)) = journal.recovered.as_ref().map(Recovered::highest) {
+            floor.raise(next, totals);
+        }
+        journals.push(journal);
+    }
+    let max_bytes = match storage.max_bytes {
+        Some(given) => given.0,
+        None => {
+            let free = fs.free_bytes().map_err(|error| unusable(&error))?;
+            let held = disk::held_bytes(&*fs).map_err(|error| unusable(&error))?;
+            disk::default_max_bytes(free, held)
+        }
+    };
+    let options = DiskOptions {
+        max_bytes,
+        on_full: match storage.on_full {
+            config::OnFull::Backpressure => disk::OnFull::Backpressure,
+            config::OnFull::DropOldest => disk::OnFull::DropOldest,
+        },
+        max_age: storage.max_age,
+        handoff_limit: shares.handoff as usize,
+        required: config.queues.iter().map(|queue| queue.required).collect(),
+        now_ms: wall_ms(),
+        probe: config.ack == AckMode::Fsync,
+    };
+    let (disk, opened) = DiskLog::open(fs, options, floor).map_err(|error| unusable(&error))?;
+    Ok(Found {
+        disk,
+        opened,
+        journals,
+    })
+}
+
+fn memory_log(behind: (Seq, Counts), config: &Config, shares: &Shares) -> Arc<MemoryLog> {
+    let required: Vec<bool> = config.queues.iter().map(|queue| queue.required).collect();
+    MemoryLog::behind(behind, shares.log, shares.handoff as usize, &required)
+}
+
+/// Where a queue without a journal begins.
+fn beginning(disk: &DiskLog, lost: bool, first: Seq) -> Recovered {
+    let (end, totals) = disk.end();
+    let checkpoint = if lost {
+        Checkpoint::beginning(first, disk.totals_before(first))
+    } else {
+        Checkpoint::beginning(end, totals)
+    };
+    Recovered::from(checkpoint)
+}
+
+/// Begins a new file of a queue's journal, which says what the last one said.
+fn resume(
+    disk: &DiskLog,
+    queue: &str,
+    past: file::Past,
+    recovered: Recovered,
+    log_end: Seq,
+) -> Option<Resume> {
+    let reserve = disk.reserve_file();
+    let on_full = Arc::new(move || reserve.give_up().is_ok());
+    let checkpoint = recovered.clone().into_checkpoint();
+    let started = JournalWriter::start(disk.folder(), queue, past, checkpoint, on_full);
+    let journal = started.expect("the system gives a thread for each queue at start");
+    if !journal.sync_now() {
+        tracing::warn!(
+            queue,
+            "the settle journal cannot be written yet; it is tried again"
+        );
+    }
+    Some(Resume {
+        journal: Arc::new(journal),
+        recovered,
+        log_end,
+    })
+}
+
+fn say_what_was_found(path: Option<&Path>, opened: &Opened, journals: &[file::Opened]) {
+    let path = path.unwrap_or_else(|| Path::new("")).display();
+    let (records, bytes) = (opened.records, opened.bytes);
+    tracing::info!(%path, records, bytes, "log on disk");
+    let parts = opened.damage.kinds();
+    for (part, found) in parts.into_iter().filter(|(_, found)| *found > 0) {
+        // A write that a crash cut off was never acknowledged.
+        if part == "torn_tail" {
+            let bytes = opened.torn_tail_bytes;
+            tracing::info!(%path, bytes, "the end of a segment was cut off by a crash");
+        } else {
+            tracing::error!(%path, part, found, "damage in the log");
+        }
+    }
+    for (name, what) in journals.iter().flat_map(|journal| &journal.set_aside) {
+        tracing::error!(%path, name, what, "a settle journal was damaged, and is set aside");
+    }
+}
+
+/// How often the state of the disk is looked at.
+pub(super) const WATCH_TICK: Duration = Duration::from_secs(1);
+
+/// Tells people when the disk stops taking records, and when it takes them again.
+pub(super) struct Watch {
+    disk: Arc<DiskLog>,
+    unwritable: bool,
+    advised: bool,
+}
+
+impl Watch {
+    pub(super) fn new(disk: Arc<DiskLog>) -> Self {
+        Self {
+            disk,
+            unwritable: false,
+            advised: false,
+        }
+    }
+
+    pub(super) fn look(&mut self) {
+        let health = self.disk.health();
+        let unwritable = health.unwritable_since.is_some();
+        if unwritable != self.unwritable {
+            self.unwritable = unwritable;
+            let error = health.last_error.clone().unwrap_or_default();
+            if unwritable {
+                tracing::error!(
+                    error,
+                    "the log cannot be written: senders get 503 until it can"
+                );
+            } else {
+                tracing::info!("the log can be written again");
+            }
+        }
+        let advice = health.probe.as_ref().and_then(|probe| probe.advice());
+        if let Some(advice) = advice.filter(|_| !self.advised) {
+            self.advised = true;
+            tracing::warn!("{advice}");
+        }
+    }
+}
