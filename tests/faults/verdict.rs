@@ -1,0 +1,153 @@
+//! What a run has shown, and whether it holds.
+
+use std::fmt;
+use std::time::Duration;
+
+use sluicegate::bench::compare::{Blame, Comparison, Repeated};
+use sluicegate::bench::load::LoadSummary;
+use sluicegate::bench::sink::{Repeat, SinkStats};
+
+use crate::rig::{Ack, MAX_SAMPLES_PER_SEND, SHARDS};
+use crate::scrape::{Scrape, Seen};
+
+/// The time up to a kill, or from the last one to the end.
+pub(crate) struct Epoch {
+    /// What came again during it.
+    pub(crate) repeats: Vec<Repeat>,
+    /// Kills, and times that the receiver closed its connections, before its end.
+    pub(crate) interruptions: u64,
+}
+
+impl Epoch {
+    pub(crate) fn judge(&self, blame: &Blame<'_>) -> (u64, Repeated) {
+        (self.interruptions, blame.judge(&self.repeats))
+    }
+}
+
+/// Everything that is known at the end of a run.
+pub(crate) struct Verdict {
+    pub(crate) seed: u64,
+    pub(crate) ack: Ack,
+    pub(crate) kills: u64,
+    pub(crate) comparison: Comparison,
+    pub(crate) sent: LoadSummary,
+    pub(crate) stored: SinkStats,
+    /// Of each epoch: interruptions before its end, and who repeated what came again.
+    pub(crate) epochs: Vec<(u64, Repeated)>,
+    pub(crate) seen: Seen,
+    pub(crate) last: Scrape,
+    pub(crate) recoveries: Vec<Duration>,
+    pub(crate) peak_rss_kib: u64,
+    pub(crate) took: Duration,
+}
+
+impl Verdict {
+    /// Samples that came again, by who repeated them.
+    pub(crate) fn repeated(&self) -> Repeated {
+        let mut sum = Repeated::default();
+        for (_, repeated) in &self.epochs {
+            sum.by_sender += repeated.by_sender;
+            sum.between += repeated.between;
+        }
+        sum
+    }
+
+    /// What does not hold; empty when everything does.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let mut faults = self.seen.faults.clone();
+        let mut insist = |holds: bool, what: &str| {
+            if !holds {
+                faults.push(what.to_owned());
+            }
+        };
+        insist(
+            self.comparison.is_sound(),
+            "samples are lost, made up, altered or out of order",
+        );
+        insist(
+            self.comparison.acknowledged > 0,
+            "nothing was acknowledged, so nothing was tested",
+        );
+        insist(
+            self.comparison.refused_absent == 0,
+            "samples were refused that are nowhere",
+        );
+        insist(
+            self.comparison.indeterminate_absent == 0,
+            "the sender gave samples up",
+        );
+        insist(
+            self.stored.violations.is_empty(),
+            "the protocol was broken towards the receiver",
+        );
+        for name in ["dropped", "quarantined"] {
+            let taken_out = self
+                .last
+                .sum(&format!("sluicegate_{name}_samples_total"), &[]);
+            insist(taken_out == 0.0, &format!("{taken_out} samples are {name}"));
+        }
+        faults.extend(self.excess());
+        faults
+    }
+
+    /// What was in flight at an interruption may come again, and nothing else.
+    fn excess(&self) -> Option<String> {
+        let mut between = 0;
+        for (interruptions, repeated) in &self.epochs {
+            between += repeated.between;
+            let allowed = interruptions * SHARDS * MAX_SAMPLES_PER_SEND;
+            if between > allowed {
+                return Some(format!(
+                    "{between} samples came again after {interruptions} interruptions, {allowed} may"
+                ));
+            }
+        }
+        None
+    }
+
+    /// Fails the test unless everything holds.
+    pub(crate) fn assert_holds(&self) {
+        let faults = self.faults();
+        assert!(
+            faults.is_empty(),
+            "{}\n{self}\n{}",
+            faults.join("\n"),
+            self.last.books()
+        );
+    }
+
+    fn recovery_ms(&self) -> (f64, f64) {
+        let mut sorted = self.recoveries.clone();
+        sorted.sort_unstable();
+        let ms = |at: usize| sorted.get(at).map_or(0.0, |time| time.as_secs_f64() * 1e3);
+        (ms(sorted.len() / 2), ms(sorted.len().saturating_sub(1)))
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Repeated { by_sender, between } = self.repeated();
+        let (median, longest) = self.recovery_ms();
+        let comparison = &self.comparison;
+        writeln!(
+            f,
+            "seed={} mode={:?} kills={} A={} U={} D={} lost={} out_of_order={} dup_by_sender={by_sender} \
+             dup_between={between} max_rss_kib={} recovery_ms={median:.1}/{longest:.1} scrapes={} seconds={:.1}",
+            self.seed,
+            self.ack,
+            self.kills,
+            comparison.acknowledged,
+            comparison.indeterminate_stored + comparison.indeterminate_absent,
+            self.stored.distinct(),
+            comparison.missing,
+            comparison.order_violations,
+            self.peak_rss_kib,
+            self.seen.scrapes,
+            self.took.as_secs_f64(),
+        )?;
+        if !comparison.is_sound() || comparison.refused_absent > 0 {
+            writeln!(f, "{comparison}\n{}\n{}", self.sent, self.stored)?;
+        }
+        Ok(())
+    }
+}
