@@ -24,7 +24,7 @@ pub(crate) const SHARDS: u64 = 4;
 /// Elements in each.
 pub(crate) const MAX_SAMPLES_PER_SEND: u64 = 500;
 /// Time for the end: the sender gets its last answers, the program delivers what it has.
-const DRAIN_LIMIT: Duration = Duration::from_secs(120);
+const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 /// A stop with nothing pending takes no longer, whatever the log.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// Data's seconds in one of the clock: with 820 series each 15 s this makes 30,000 samples a second.
@@ -384,6 +384,7 @@ impl Rig {
         Verdict {
             seed: self.setup.seed,
             ack: self.setup.ack,
+            rules: self.setup.receiver.prometheus_rules,
             kills: self.epochs.len() as u64 - 1,
             comparison: self.sink.missing(&report),
             sent: report.summary,

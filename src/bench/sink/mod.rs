@@ -315,13 +315,26 @@ impl Doors {
                         () = self.accept(&listener) => {}
                     }
                     drop(listener);
-                    Door::Shut(bind(self.addr)?)
+                    Door::Shut(self.bind_again().await?)
                 }
                 Door::Shut(socket) => {
                     self.shared.until(|now| !refused(now)).await;
                     Door::Open(socket.listen(BACKLOG)?)
                 }
             };
+        }
+    }
+
+    /// Takes the port back after the listener is gone. A program that this process starts at the same
+    /// moment holds a copy of the listener until it executes: the port is in use so long.
+    async fn bind_again(&self) -> io::Result<TcpSocket> {
+        loop {
+            match bind(self.addr) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                bound => return bound,
+            }
         }
     }
 
