@@ -1,5 +1,6 @@
 //! SIGKILL at random times under load, with the receiver up, down, slow and failing.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -16,8 +17,8 @@ use crate::{Wanted, folder, turn, wanted};
 const CYCLES_MAX: u32 = 200;
 
 /// Lives end so long after the program accepts, in the short form and in the long one.
-const SHORT_LIFE_MS: std::ops::RangeInclusive<u64> = 5..=250;
-const LONG_LIFE_MS: std::ops::RangeInclusive<u64> = 5..=1_000;
+const SHORT_LIFE_MS: RangeInclusive<u64> = 5..=250;
+const LONG_LIFE_MS: RangeInclusive<u64> = 5..=1_000;
 
 /// Lives and deaths, one after the other.
 async fn live_and_die(rig: &mut Rig, cycle: Cycle) {
@@ -40,13 +41,8 @@ async fn live_and_die(rig: &mut Rig, cycle: Cycle) {
 }
 
 /// A run of so many cycles.
-async fn run(setup: Setup, cycles: u32) -> Verdict {
+async fn run(setup: Setup, cycles: u32, life_ms: RangeInclusive<u64>) -> Verdict {
     let mut rng = Rng::with_seed(setup.seed);
-    let life_ms = if cycles < CYCLES_MAX {
-        SHORT_LIFE_MS
-    } else {
-        LONG_LIFE_MS
-    };
     let mut rig = Rig::new(setup);
     for _ in 0..cycles {
         live_and_die(&mut rig, plan::cycle(&mut rng, life_ms.clone())).await;
@@ -58,12 +54,15 @@ async fn run(setup: Setup, cycles: u32) -> Verdict {
 async fn runs(ack: Ack, default: u32, setup: impl Fn(Setup) -> Setup) {
     let Wanted { cycles, seed } = wanted(default);
     let _turn = turn().await;
+    let long = cycles > CYCLES_MAX;
+    let life_ms = if long { LONG_LIFE_MS } else { SHORT_LIFE_MS };
     let mut left = cycles;
     for seed in seed.. {
         let folder = folder(&format!("kills-{ack:?}-{seed}"));
         let cycles = left.min(CYCLES_MAX);
         println!("{ack:?}: {cycles} cycles with SLUICEGATE_FAULT_SEED={seed}");
-        let verdict = run(setup(Setup::new(ack, seed, folder.path())), cycles).await;
+        let setup = setup(Setup::new(ack, seed, folder.path()));
+        let verdict = run(setup, cycles, life_ms.clone()).await;
         print!("{verdict}");
         verdict.assert_holds();
         folder.done();

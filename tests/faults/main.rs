@@ -16,11 +16,21 @@
 //! | `SLUICEGATE_FAULT_MODE` | `fsync` or `upstream`: only the tests of this mode |
 //! | `SLUICEGATE_FAULT_FOLDER` | where the program's files go; a temporary folder otherwise |
 
+#![expect(
+    clippy::print_stdout,
+    reason = "seeds and figures are what a run is for"
+)]
+
+mod disk;
 mod kills;
+mod machine;
 mod plan;
 mod rig;
 mod scrape;
+mod strace;
 mod subject;
+mod syscalls;
+mod timeline;
 mod verdict;
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! A sender and a receiver that are never faulted, and the program between them, which is.
 
 use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ use crate::verdict::{Epoch, Verdict};
 pub(crate) const SHARDS: u64 = 4;
 /// Elements in each.
 pub(crate) const MAX_SAMPLES_PER_SEND: u64 = 500;
+/// Longest pause of the sender between two attempts.
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_millis(200);
 /// Time for the end: the sender gets its last answers, the program delivers what it has.
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 /// A stop with nothing pending takes no longer, whatever the log.
@@ -49,10 +52,14 @@ pub(crate) struct Setup {
     pub(crate) senders: usize,
     /// Data's seconds in one of the clock.
     pub(crate) speed: Speed,
+    /// The sender comes back this soon, whatever Retry-After says: how fast the program recovers shows.
+    pub(crate) impatient: bool,
     /// Folder of the log on disk, and of what the program prints. Made if missing.
     pub(crate) folder: PathBuf,
     /// Folder of the log, if not in `folder`.
     pub(crate) storage: Option<PathBuf>,
+    /// Its ends are power losses: the last entries of the books may go with them, and more comes again.
+    pub(crate) power_loss: bool,
     /// Put before the program, for example strace with its arguments.
     pub(crate) wrapper: Vec<OsString>,
     /// Further flags.
@@ -73,8 +80,10 @@ impl Setup {
             receiver: Behaviour::default(),
             senders: 8,
             speed: Speed::Times(SPEED),
+            impatient: false,
             folder: folder.to_owned(),
             storage: None,
+            power_loss: false,
             wrapper: Vec::new(),
             flags: Vec::new(),
         }
@@ -196,7 +205,8 @@ impl Rig {
             max_samples_per_send: MAX_SAMPLES_PER_SEND as usize,
             capacity: 5 * MAX_SAMPLES_PER_SEND as usize,
             batch_send_deadline: Duration::from_millis(50),
-            backoff_max: Duration::from_millis(200),
+            backoff_max: BACKOFF_MAX,
+            retry_after_max: setup.impatient.then_some(BACKOFF_MAX),
             speed: setup.speed,
             flush_deadline: DRAIN_LIMIT,
             ..LoadOptions::default()
@@ -206,7 +216,7 @@ impl Rig {
         let cancel = CancellationToken::new();
         let watch = subject
             .admin
-            .map(|admin| Watch::start(admin, setup.ack == Ack::Fsync));
+            .map(|admin| Watch::start(admin, setup.ack == Ack::Fsync && !setup.power_loss));
         let load = tokio::spawn(load.run(cancel.clone()));
         Self {
             setup,
@@ -260,6 +270,32 @@ impl Rig {
         self.peak_rss_kib = self.peak_rss_kib.max(life.peak_rss_kib());
         life.kill();
         self.end_epoch();
+    }
+
+    /// Waits until it dies of a SIGKILL that somebody else sends, and kills it if nobody did: whether somebody
+    /// did. Before it accepts it may die too.
+    pub(crate) async fn dies_within(&mut self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        loop {
+            let life = self.life.as_mut().expect("it was started");
+            if let Some(status) = life.ended() {
+                let by_kill = status.signal() == Some(9);
+                assert!(
+                    by_kill,
+                    "{}: {status}\n{}",
+                    self.name(),
+                    self.subject.last_words()
+                );
+                self.life = None;
+                self.end_epoch();
+                return true;
+            }
+            if Instant::now() >= deadline {
+                self.kill();
+                return false;
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
     }
 
     /// What has come twice by now belongs to the deaths before.
@@ -385,6 +421,7 @@ impl Rig {
             seed: self.setup.seed,
             ack: self.setup.ack,
             rules: self.setup.receiver.prometheus_rules,
+            power_loss: self.setup.power_loss,
             kills: self.epochs.len() as u64 - 1,
             comparison: self.sink.missing(&report),
             sent: report.summary,

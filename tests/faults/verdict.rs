@@ -30,6 +30,7 @@ pub(crate) struct Verdict {
     pub(crate) ack: Ack,
     /// The receiver has no out-of-order window, and rolls back whole requests.
     pub(crate) rules: bool,
+    pub(crate) power_loss: bool,
     pub(crate) kills: u64,
     pub(crate) comparison: Comparison,
     pub(crate) sent: LoadSummary,
@@ -95,7 +96,9 @@ impl Verdict {
                 &format!("{taken_out} samples are {name}"),
             );
         }
-        faults.extend(self.excess());
+        if !self.power_loss {
+            faults.extend(self.excess());
+        }
         faults
     }
 

@@ -149,6 +149,7 @@ impl LoadArgs {
             remote_timeout: self.remote_timeout.0,
             attempts_max: self.attempts,
             backoff_max: self.backoff_max.0,
+            retry_after_max: None,
             flush_deadline: self.flush_deadline.0,
             headers: self.header,
         }

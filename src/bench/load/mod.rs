@@ -120,6 +120,8 @@ pub struct LoadOptions {
     pub attempts_max: Option<u32>,
     /// Longest wait between two attempts, unless the receiver asks for more; Prometheus' `max_backoff`.
     pub backoff_max: Duration,
+    /// Longest wait that a Retry-After may ask for; `None` obeys any, as Prometheus does.
+    pub retry_after_max: Option<Duration>,
     /// Time to empty the queues once all is fed, after that the rest is given up.
     pub flush_deadline: Duration,
     /// Headers besides Prometheus' own, for example a tenant's.
@@ -141,6 +143,7 @@ impl Default for LoadOptions {
             remote_timeout: Duration::from_secs(30),
             attempts_max: None,
             backoff_max: Duration::from_secs(5),
+            retry_after_max: None,
             flush_deadline: Duration::from_secs(60),
             headers: Vec::new(),
         }
@@ -278,6 +281,7 @@ impl Load {
             totals: Arc::clone(&self.totals),
             attempts_max: self.options.attempts_max,
             backoff_max: self.options.backoff_max,
+            retry_after_max: self.options.retry_after_max,
             cancel: cancel.clone(),
         }
     }

@@ -29,6 +29,7 @@ pub(super) struct Courier {
     /// Attempts after which a request is given up; `None` tries for ever.
     pub(super) attempts_max: Option<u32>,
     pub(super) backoff_max: Duration,
+    pub(super) retry_after_max: Option<Duration>,
     pub(super) cancel: CancellationToken,
 }
 
@@ -70,7 +71,8 @@ impl Courier {
                 Some(answer) => answer.retry_after,
                 None => None,
             };
-            let sleep = retry_after.unwrap_or(backoff);
+            let most = self.retry_after_max.unwrap_or(Duration::MAX);
+            let sleep = retry_after.map_or(backoff, |asked| asked.min(most));
             cancel
                 .run_until_cancelled(tokio::time::sleep(sleep))
                 .await?;
