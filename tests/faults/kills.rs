@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use sluicegate::bench::Protocol;
-use sluicegate::bench::sink::Behaviour;
+use sluicegate::bench::sink::{Behaviour, Fail, When};
 use tokio::time::sleep;
 
 use crate::plan::{self, Cycle, KillAfter, Receiver};
 use crate::rig::{Ack, Rig, Setup};
+use crate::scrape::Scrape;
 use crate::verdict::Verdict;
 use crate::{Wanted, folder, turn, wanted};
 
@@ -21,7 +22,7 @@ const SHORT_LIFE_MS: RangeInclusive<u64> = 5..=250;
 const LONG_LIFE_MS: RangeInclusive<u64> = 5..=1_000;
 
 /// Lives and deaths, one after the other.
-async fn live_and_die(rig: &mut Rig, cycle: Cycle) {
+pub(crate) async fn live_and_die(rig: &mut Rig, cycle: Cycle) {
     let behaviour = cycle.receiver.behaviour(&rig.setup.receiver);
     rig.set_receiver(behaviour);
     rig.start();
@@ -102,6 +103,54 @@ async fn the_ledgers_show_what_memory_mode_loses() {
     let verdict = rig.finish().await;
     assert!(verdict.comparison.missing >= at_risk, "{verdict}");
     assert!(!verdict.faults().is_empty(), "{verdict}");
+    folder.done();
+}
+
+/// What a sender repeats because it read no 2xx is put down to the sender, not to what stands between.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_is_put_down_to_who_made_it() {
+    let folder = folder("blame");
+    let stored_and_denied = Fail {
+        every: 3,
+        status: 503,
+        when: When::AfterStoring,
+        retry_after_seconds: None,
+    };
+    for between in [false, true] {
+        let setup = Setup {
+            receiver: Behaviour {
+                fail: vec![stored_and_denied],
+                ..Behaviour::default()
+            },
+            ..Setup::new(Ack::Memory, 2, folder.path())
+        };
+        let sink = Rig::sink(&setup);
+        let mut subject = setup.subject(&sink.url());
+        if !between {
+            // The sender meets the denials itself.
+            subject.data = sink.addr();
+            subject.admin = None;
+        }
+        let mut rig = Rig::of_subject(setup, sink, subject);
+        if between {
+            rig.start();
+            rig.accepting().await;
+        }
+        rig.acknowledged(20_000, Duration::from_secs(20)).await;
+        rig.end_of_load().await;
+        if between {
+            rig.drained().await;
+        }
+        let verdict = rig.verdict(Scrape::default()).await;
+        let repeated = verdict.repeated();
+        let (blamed, spared) = if between {
+            (repeated.between, repeated.by_sender)
+        } else {
+            (repeated.by_sender, repeated.between)
+        };
+        assert!(blamed > 0 && spared == 0, "{repeated:?}\n{verdict}");
+        assert_eq!(blamed, verdict.stored.duplicates, "{verdict}");
+    }
     folder.done();
 }
 

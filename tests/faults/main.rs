@@ -24,6 +24,7 @@
 mod disk;
 mod kills;
 mod machine;
+mod peers;
 mod plan;
 mod rig;
 mod scrape;

@@ -44,8 +44,11 @@ pub(crate) enum Ack {
 /// Everything about a run that does not come from its plan.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
+    /// Who is tested, for the report.
+    pub(crate) name: String,
     pub(crate) ack: Ack,
     pub(crate) seed: u64,
+    pub(crate) data: DataOptions,
     pub(crate) protocol: Protocol,
     /// What the receiver always does.
     pub(crate) receiver: Behaviour,
@@ -69,8 +72,16 @@ pub(crate) struct Setup {
 impl Setup {
     pub(crate) fn new(ack: Ack, seed: u64, folder: &Path) -> Self {
         Self {
+            name: format!("{ack:?}").to_lowercase(),
             ack,
             seed,
+            data: DataOptions {
+                seed,
+                nodes: 1,
+                weird: true,
+                histograms: true,
+                ..DataOptions::default()
+            },
             // Of both protocols, and with them 2.0's Written headers; the seed says which.
             protocol: if seed.is_multiple_of(2) {
                 Protocol::V1
@@ -86,16 +97,6 @@ impl Setup {
             power_loss: false,
             wrapper: Vec::new(),
             flags: Vec::new(),
-        }
-    }
-
-    fn data(&self) -> DataOptions {
-        DataOptions {
-            seed: self.seed,
-            nodes: 1,
-            weird: true,
-            histograms: true,
-            ..DataOptions::default()
         }
     }
 
@@ -187,7 +188,7 @@ impl Rig {
     pub(crate) fn sink(setup: &Setup) -> SinkHandle {
         let options = SinkOptions {
             decoder: Decoder::Scan,
-            verify: Some(setup.data()),
+            verify: Some(setup.data.clone()),
             list_repeats: true,
             behaviour: setup.receiver.clone(),
             ..SinkOptions::default()
@@ -199,7 +200,7 @@ impl Rig {
     pub(crate) fn of_subject(setup: Setup, sink: SinkHandle, subject: Subject) -> Self {
         let options = LoadOptions {
             url: subject.url(),
-            data: setup.data(),
+            data: setup.data.clone(),
             protocol: setup.protocol,
             senders: setup.senders,
             max_samples_per_send: MAX_SAMPLES_PER_SEND as usize,
@@ -373,10 +374,7 @@ impl Rig {
             self.start();
             self.accepting().await;
         }
-        self.enough.cancel();
-        let all_sent = async |rig: &Self| rig.load.is_finished();
-        self.until("the sender has its answers", DRAIN_LIMIT, all_sent)
-            .await;
+        self.end_of_load().await;
         let last = self.drained().await;
         self.assert_running();
         let life = self.life.take().expect("it was started");
@@ -394,8 +392,16 @@ impl Rig {
         self.verdict(last).await
     }
 
+    /// The sender stops scraping, and gets its last answers.
+    pub(crate) async fn end_of_load(&mut self) {
+        self.enough.cancel();
+        let all_sent = async |rig: &Self| rig.load.is_finished();
+        self.until("the sender has its answers", DRAIN_LIMIT, all_sent)
+            .await;
+    }
+
     /// Waits until nothing is pending: the last scrape.
-    async fn drained(&mut self) -> Scrape {
+    pub(crate) async fn drained(&mut self) -> Scrape {
         let admin = self.subject.admin.expect("it has metrics");
         let idle = async |_: &Self| {
             Scrape::of(admin)
@@ -419,6 +425,7 @@ impl Rig {
             .collect();
         Verdict {
             seed: self.setup.seed,
+            name: self.setup.name.clone(),
             ack: self.setup.ack,
             rules: self.setup.receiver.prometheus_rules,
             power_loss: self.setup.power_loss,
@@ -437,6 +444,6 @@ impl Rig {
 
     /// For messages.
     fn name(&self) -> String {
-        format!("seed {}, {:?}", self.setup.seed, self.setup.ack)
+        format!("seed {}, {}", self.setup.seed, self.setup.name)
     }
 }

@@ -27,6 +27,7 @@ impl Epoch {
 /// Everything that is known at the end of a run.
 pub(crate) struct Verdict {
     pub(crate) seed: u64,
+    pub(crate) name: String,
     pub(crate) ack: Ack,
     /// The receiver has no out-of-order window, and rolls back whole requests.
     pub(crate) rules: bool,
@@ -97,24 +98,9 @@ impl Verdict {
             );
         }
         if !self.power_loss {
-            faults.extend(self.excess());
+            faults.extend(excess(&self.epochs));
         }
         faults
-    }
-
-    /// What was in flight at an interruption may come again, and nothing else.
-    fn excess(&self) -> Option<String> {
-        let mut between = 0;
-        for (interruptions, repeated) in &self.epochs {
-            between += repeated.between;
-            let allowed = interruptions * SHARDS * MAX_SAMPLES_PER_SEND;
-            if between > allowed {
-                return Some(format!(
-                    "{between} samples came again after {interruptions} interruptions, {allowed} may"
-                ));
-            }
-        }
-        None
     }
 
     /// Fails the test unless everything holds.
@@ -122,8 +108,11 @@ impl Verdict {
         let faults = self.faults();
         assert!(
             faults.is_empty(),
-            "{}\n{self}\n{}",
+            "{}\n{self}{}\n{}\n{}\n{}",
             faults.join("\n"),
+            self.comparison,
+            self.sent,
+            self.stored,
             self.last.books()
         );
     }
@@ -143,10 +132,10 @@ impl fmt::Display for Verdict {
         let comparison = &self.comparison;
         writeln!(
             f,
-            "seed={} mode={:?} kills={} A={} U={} D={} lost={} out_of_order={} refused_nowhere={} dup_by_sender={by_sender} \
+            "seed={} mode={} kills={} A={} U={} D={} lost={} out_of_order={} refused_nowhere={} dup_by_sender={by_sender} \
              dup_between={between} max_rss_kib={} recovery_ms={median:.1}/{longest:.1} scrapes={} seconds={:.1}",
             self.seed,
-            self.ack,
+            self.name,
             self.kills,
             comparison.acknowledged,
             comparison.indeterminate_stored + comparison.indeterminate_absent,
@@ -158,9 +147,36 @@ impl fmt::Display for Verdict {
             self.seen.scrapes,
             self.took.as_secs_f64(),
         )?;
-        if self.faults().is_empty() {
-            return Ok(());
-        }
-        writeln!(f, "{comparison}\n{}\n{}", self.sent, self.stored)
+        Ok(())
     }
+}
+
+/// What was in flight at an interruption may come again, and nothing else.
+fn excess(epochs: &[(u64, Repeated)]) -> Option<String> {
+    let mut between = 0;
+    for (interruptions, repeated) in epochs {
+        between += repeated.between;
+        let allowed = interruptions * SHARDS * MAX_SAMPLES_PER_SEND;
+        if between > allowed {
+            return Some(format!(
+                "{between} samples came again after {interruptions} interruptions, {allowed} may"
+            ));
+        }
+    }
+    None
+}
+
+#[test]
+fn only_what_was_in_flight_at_an_interruption_may_come_again() {
+    let one = SHARDS * MAX_SAMPLES_PER_SEND;
+    let epoch = |interruptions, between| {
+        let repeated = Repeated {
+            by_sender: 1_000_000,
+            between,
+        };
+        (interruptions, repeated)
+    };
+    assert_eq!(excess(&[epoch(0, 0), epoch(1, one), epoch(2, one)]), None);
+    assert!(excess(&[epoch(0, 1)]).is_some());
+    assert!(excess(&[epoch(0, 0), epoch(1, one + 1), epoch(2, 0)]).is_some());
 }
