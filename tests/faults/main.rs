@@ -14,6 +14,7 @@
 //! | `SLUICEGATE_FAULT_CYCLES` | kills in each test of kills (100) |
 //! | `SLUICEGATE_FAULT_SEED` | seed of the first run; printed, and drawn anew each time |
 //! | `SLUICEGATE_FAULT_MODE` | `fsync` or `upstream`: only the tests of this mode |
+//! | `SLUICEGATE_BIN` | the program under test, if not the one that was built with the tests |
 //! | `SLUICEGATE_FAULT_FOLDER` | where the program's files go; a temporary folder otherwise |
 
 #![expect(
@@ -78,9 +79,15 @@ fn mode_is(ack: Ack) -> bool {
     }
 }
 
+/// The program under test.
+fn program() -> PathBuf {
+    let named = std::env::var_os("SLUICEGATE_BIN");
+    PathBuf::from(named.unwrap_or_else(|| env!("CARGO_BIN_EXE_sluicegate").into()))
+}
+
 /// Whether the program has a log on disk; says so if not.
 fn has_disk_log() -> bool {
-    let help = Command::new(env!("CARGO_BIN_EXE_sluicegate"))
+    let help = Command::new(program())
         .args(["run", "--help"])
         .output()
         .expect("the program starts");

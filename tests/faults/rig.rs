@@ -111,13 +111,9 @@ impl Setup {
     pub(crate) fn subject(&self, upstream: &str) -> Subject {
         let [data, admin] = ports();
         let mut command = self.wrapper.clone();
+        command.push(crate::program().into());
         let mut add = |args: &[&str]| command.extend(args.iter().map(OsString::from));
-        add(&[
-            env!("CARGO_BIN_EXE_sluicegate"),
-            "run",
-            "--upstream",
-            upstream,
-        ]);
+        add(&["run", "--upstream", upstream]);
         add(&[
             "--listen",
             &data.to_string(),
