@@ -87,7 +87,7 @@ impl Verdict {
             self.stored.violations.is_empty(),
             "the protocol was broken towards the receiver",
         );
-        for name in ["dropped", "quarantined"] {
+        for name in ["dropped", "quarantined", "unconfirmed"] {
             let taken_out = self
                 .last
                 .sum(&format!("sluicegate_{name}_samples_total"), &[]);
@@ -100,7 +100,27 @@ impl Verdict {
         if !self.power_loss {
             faults.extend(excess(&self.epochs));
         }
+        if self.ack == Ack::Fsync && !self.power_loss {
+            faults.extend(self.books_of_all_lives());
+        }
         faults
+    }
+
+    /// Where the books survive, they count what all lives together took and gave.
+    fn books_of_all_lives(&self) -> Option<String> {
+        let sum = |name: &str| {
+            self.last
+                .sum(&format!("sluicegate_{name}_samples_total"), &[])
+        };
+        let (received, delivered) = (sum("queue_received"), sum("delivered"));
+        let acknowledged = self.comparison.acknowledged as f64;
+        let stored = (self.stored.samples + self.stored.histograms) as f64;
+        (received < acknowledged || delivered > stored).then(|| {
+            format!(
+                "the books say {received} received and {delivered} delivered; \
+                 {acknowledged} were acknowledged and {stored} arrived"
+            )
+        })
     }
 
     /// Fails the test unless everything holds.
