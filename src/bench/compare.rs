@@ -1,12 +1,13 @@
 //! What senders were told is written, against what receivers have.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::Serialize;
 
-use super::data::{DataSet, Item};
+use super::data::{DataSet, Item, What};
 use super::load::{Fate, LoadReport};
-use super::sink::SinkHandle;
+use super::sink::{Repeat, SinkHandle};
 
 /// Missing samples that are described.
 const EXAMPLES_MAX: usize = 10;
@@ -26,6 +27,8 @@ pub struct Comparison {
     pub indeterminate_absent: u64,
     /// Refused, and there all the same.
     pub refused_stored: u64,
+    /// Refused, and not there.
+    pub refused_absent: u64,
     /// There although no sender ever sent them: made up, or altered on the way.
     pub never_sent: u64,
     /// Accepted again with the same bits.
@@ -71,7 +74,8 @@ impl Comparison {
             (Fate::Indeterminate, true) => self.indeterminate_stored += 1,
             (Fate::Indeterminate, false) => self.indeterminate_absent += 1,
             (Fate::Refused, true) => self.refused_stored += 1,
-            (Fate::Refused, false) | (Fate::Unsent, _) => {}
+            (Fate::Refused, false) => self.refused_absent += 1,
+            (Fate::Unsent, _) => {}
         }
     }
 }
@@ -91,8 +95,11 @@ impl fmt::Display for Comparison {
         )?;
         write!(
             f,
-            "without answer: {} stored, {} not; refused and stored all the same: {}",
-            self.indeterminate_stored, self.indeterminate_absent, self.refused_stored
+            "without answer: {} stored, {} not; refused: {} stored all the same, {} not",
+            self.indeterminate_stored,
+            self.indeterminate_absent,
+            self.refused_stored,
+            self.refused_absent
         )?;
         for example in &self.missing_examples {
             write!(f, "\nmissing {example}")?;
@@ -132,4 +139,62 @@ pub fn compare(sinks: &[&SinkHandle], loads: &[&LoadReport]) -> Comparison {
     }
     found.never_sent = distinct.saturating_sub(matched);
     found
+}
+
+/// Who made samples come twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repeated {
+    /// The sender had them on the wire more than once, because it read no 2xx.
+    pub by_sender: u64,
+    /// It had not: what stands between sender and receiver repeated them.
+    pub between: u64,
+}
+
+/// Tells repeats that the sender's own retries explain from the others.
+///
+/// The load must have ended: its ledger knows a request only once it is settled.
+pub struct Blame<'a> {
+    load: &'a LoadReport,
+    slots: HashMap<u128, u32>,
+}
+
+impl<'a> Blame<'a> {
+    /// For all that this load sent. Its data must be without churn: a series is one slot's.
+    pub fn new(load: &'a LoadReport) -> Self {
+        let key = |slot| {
+            let item = Item {
+                slot,
+                scrape: 0,
+                what: What::Sample,
+            };
+            (load.data.model(item).key(), slot)
+        };
+        let slots = (0..load.data.slots() as u32).map(key).collect();
+        Self { load, slots }
+    }
+
+    /// Counts them by who repeated them. A sample that this load never sent counts as repeated between.
+    pub fn judge(&self, repeats: &[Repeat]) -> Repeated {
+        let mut repeated = Repeated::default();
+        for repeat in repeats {
+            if self.sent_again(repeat) {
+                repeated.by_sender += 1;
+            } else {
+                repeated.between += 1;
+            }
+        }
+        repeated
+    }
+
+    fn sent_again(&self, repeat: &Repeat) -> bool {
+        let slot = self.slots.get(&repeat.key).copied();
+        let scrape = slot.and_then(|slot| self.load.data.scrape_at(slot, repeat.timestamp_ms));
+        slot.zip(scrape).is_some_and(|(slot, scrape)| {
+            self.load.ledger.is_repeated(Item {
+                slot,
+                scrape,
+                what: What::Sample,
+            })
+        })
+    }
 }

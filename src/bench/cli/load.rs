@@ -61,6 +61,9 @@ pub struct LoadArgs {
     /// Give a request up after so many attempts [default: never]
     #[arg(long)]
     attempts: Option<u32>,
+    /// Longest wait between two attempts
+    #[arg(long, default_value = "5s")]
+    backoff_max: Span,
     /// Time to finish once everything is read
     #[arg(long, default_value = "1m")]
     flush_deadline: Span,
@@ -145,6 +148,8 @@ impl LoadArgs {
             },
             remote_timeout: self.remote_timeout.0,
             attempts_max: self.attempts,
+            backoff_max: self.backoff_max.0,
+            retry_after_max: None,
             flush_deadline: self.flush_deadline.0,
             headers: self.header,
         }

@@ -129,6 +129,7 @@ impl SinkArgs {
             },
             verify: self.verify.map(data),
             remember: !self.forget,
+            list_repeats: false,
             tenant_headers: self.tenant_header,
             tenant_label: self.tenant_label,
             behaviour,

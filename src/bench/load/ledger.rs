@@ -18,7 +18,7 @@ pub enum Fate {
 
 impl Fate {
     fn from_bits(bits: u64) -> Self {
-        match bits & 3 {
+        match bits & FATE {
             1 => Self::Acknowledged,
             2 => Self::Indeterminate,
             3 => Self::Refused,
@@ -36,12 +36,15 @@ impl Fate {
     }
 }
 
-/// Scrapes in one word, at two bits each.
-const PER_WORD: u32 = 32;
+/// Scrapes in one word, at four bits each.
+const PER_WORD: u32 = 16;
+/// The fate's bits, and above them the one that says "repeated".
+const FATE: u64 = 0b011;
+const REPEATED: u64 = 0b100;
 
-/// Fate of every sample: two bits for each slot and scrape.
+/// Fate of every sample, and whether it was on the wire more than once: four bits for each slot and scrape.
 ///
-/// A day of scrapes each 15 s takes 1440 bytes a slot. Exemplars are counted elsewhere, not here.
+/// A day of scrapes each 15 s takes 2880 bytes a slot. Exemplars are counted elsewhere, not here.
 #[derive(Debug, Default)]
 pub struct Ledger {
     samples: Vec<Vec<u64>>,
@@ -59,6 +62,15 @@ impl Ledger {
 
     /// Notes what became of an item.
     pub fn record(&mut self, item: Item, fate: Fate) {
+        self.change(item, FATE, fate.bits());
+    }
+
+    /// Notes that an item was on the wire more than once: a receiver may have it twice by the sender's doing.
+    pub fn record_repeated(&mut self, item: Item) {
+        self.change(item, REPEATED, REPEATED);
+    }
+
+    fn change(&mut self, item: Item, mask: u64, bits: u64) {
         let track = match item.what {
             What::Sample => &mut self.samples,
             What::Marker => &mut self.markers,
@@ -67,25 +79,32 @@ impl Ledger {
         let words = &mut track[item.slot as usize];
         let (word, shift) = (
             (item.scrape / PER_WORD) as usize,
-            item.scrape % PER_WORD * 2,
+            item.scrape % PER_WORD * 4,
         );
         if words.len() <= word {
             words.resize(word + 1, 0);
         }
-        words[word] = (words[word] & !(3 << shift)) | (fate.bits() << shift);
+        words[word] = (words[word] & !(mask << shift)) | (bits << shift);
     }
 
     /// What became of an item.
     pub fn fate(&self, item: Item) -> Fate {
+        Fate::from_bits(self.bits(item))
+    }
+
+    /// Whether an item was on the wire more than once.
+    pub fn is_repeated(&self, item: Item) -> bool {
+        self.bits(item) & REPEATED != 0
+    }
+
+    fn bits(&self, item: Item) -> u64 {
         let track = match item.what {
             What::Sample => &self.samples,
             What::Marker => &self.markers,
-            What::Exemplar => return Fate::Unsent,
+            What::Exemplar => return 0,
         };
         let word = track[item.slot as usize].get((item.scrape / PER_WORD) as usize);
-        word.map_or(Fate::Unsent, |word| {
-            Fate::from_bits(word >> (item.scrape % PER_WORD * 2))
-        })
+        word.map_or(0, |word| word >> (item.scrape % PER_WORD * 4))
     }
 
     /// All items of a slot that were on the wire, by time; a marker before the sample it came with.
@@ -116,6 +135,7 @@ mod tests {
         };
         let noted = [
             (item(0, What::Sample), Fate::Acknowledged),
+            (item(15, What::Sample), Fate::Refused),
             (item(31, What::Sample), Fate::Indeterminate),
             (item(32, What::Marker), Fate::Acknowledged),
             (item(32, What::Sample), Fate::Refused),
@@ -126,6 +146,11 @@ mod tests {
             ledger.record(item, fate);
         }
         assert_eq!(ledger.of_slot(1).collect::<Vec<_>>(), noted);
+        ledger.record_repeated(item(31, What::Sample));
+        ledger.record(item(31, What::Sample), Fate::Acknowledged);
+        assert_eq!(ledger.fate(item(31, What::Sample)), Fate::Acknowledged);
+        assert!(ledger.is_repeated(item(31, What::Sample)));
+        assert!(!ledger.is_repeated(item(15, What::Sample)));
         assert_eq!(ledger.of_slot(0).count(), 0);
         assert_eq!(ledger.fate(item(33, What::Sample)), Fate::Unsent);
     }

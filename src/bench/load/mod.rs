@@ -118,6 +118,10 @@ pub struct LoadOptions {
     pub remote_timeout: Duration,
     /// Attempts after which a request is given up; `None` tries for ever.
     pub attempts_max: Option<u32>,
+    /// Longest wait between two attempts, unless the receiver asks for more; Prometheus' `max_backoff`.
+    pub backoff_max: Duration,
+    /// Longest wait that a Retry-After may ask for; `None` obeys any, as Prometheus does.
+    pub retry_after_max: Option<Duration>,
     /// Time to empty the queues once all is fed, after that the rest is given up.
     pub flush_deadline: Duration,
     /// Headers besides Prometheus' own, for example a tenant's.
@@ -138,6 +142,8 @@ impl Default for LoadOptions {
             stop: Stop::default(),
             remote_timeout: Duration::from_secs(30),
             attempts_max: None,
+            backoff_max: Duration::from_secs(5),
+            retry_after_max: None,
             flush_deadline: Duration::from_secs(60),
             headers: Vec::new(),
         }
@@ -169,6 +175,7 @@ pub struct Load {
     route: Route,
     data: Arc<DataSet>,
     totals: Arc<Mutex<Totals>>,
+    enough: CancellationToken,
 }
 
 /// Numbers of a run that goes on.
@@ -212,7 +219,13 @@ impl Load {
             route,
             data,
             totals,
+            enough: CancellationToken::new(),
         })
+    }
+
+    /// Cancelled, it stops the scraping as a limit does: what the shards have is still sent.
+    pub fn enough(&self) -> CancellationToken {
+        self.enough.clone()
     }
 
     /// What will be sent.
@@ -238,10 +251,11 @@ impl Load {
         let queues = self.start_shards(&ledger, &cancel, &mut senders);
         let metadata = self.start_metadata(&cancel, &mut senders);
         let feeding = self.feed(queues, metadata, &cancel).run();
+        let feeding = self.enough.run_until_cancelled(feeding);
+        // Where every shard is stuck, the feed is too: its time is over all the same.
         match self.options.stop.duration {
-            // Where every shard is stuck, the feed is too: its time is over all the same.
             Some(duration) => drop(tokio::time::timeout(duration, feeding).await),
-            None => feeding.await,
+            None => drop(feeding.await),
         }
         let flushed = async { while senders.join_next().await.is_some() {} };
         if tokio::time::timeout(self.options.flush_deadline, flushed)
@@ -266,6 +280,8 @@ impl Load {
             poster: Poster::new(self.route.clone()),
             totals: Arc::clone(&self.totals),
             attempts_max: self.options.attempts_max,
+            backoff_max: self.options.backoff_max,
+            retry_after_max: self.options.retry_after_max,
             cancel: cancel.clone(),
         }
     }
@@ -314,7 +330,7 @@ impl Load {
         tasks.spawn(async move {
             while ticks.recv().await.is_some() {
                 for part in families.chunks(METADATA_PER_SEND) {
-                    let answer = courier.deliver(&encoder.encode_metadata(part)).await;
+                    let answer = courier.deliver(&encoder.encode_metadata(part)).await.answer;
                     if answer.is_some_and(|answer| (200..300).contains(&answer.status)) {
                         lock(&courier.totals).summary.metadata += part.len() as u64;
                     }

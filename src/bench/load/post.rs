@@ -49,6 +49,32 @@ impl fmt::Display for LoadError {
 
 impl Error for LoadError {}
 
+/// An attempt without an answer.
+#[derive(Debug)]
+pub(super) struct NoAnswer {
+    /// There was a connection: the body, or part of it, may have arrived.
+    pub(super) sent: bool,
+    cause: Box<dyn Error + Send + Sync>,
+}
+
+impl NoAnswer {
+    fn unsent(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let cause = cause.into();
+        Self { sent: false, cause }
+    }
+
+    fn sent(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let cause = cause.into();
+        Self { sent: true, cause }
+    }
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cause.fmt(f)
+    }
+}
+
 /// What a receiver said.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answer {
@@ -135,27 +161,26 @@ impl Poster {
     /// Sends a body and waits for the whole answer; `attempt` counts from 0.
     ///
     /// # Errors
-    /// The network failed or time ran out; whether the body arrived is unknown.
+    /// The network failed or time ran out. Without a connection nothing was sent; otherwise nobody knows
+    /// whether the body arrived.
     ///
     /// # Cancel safety
     /// A cancelled call leaves no half-used connection behind.
-    pub(super) async fn post(
-        &mut self,
-        body: Bytes,
-        attempt: u32,
-    ) -> Result<Answer, Box<dyn Error + Send + Sync>> {
+    pub(super) async fn post(&mut self, body: Bytes, attempt: u32) -> Result<Answer, NoAnswer> {
         // Taken out, so that a call that is cancelled or fails drops it.
         let mut kept = self.connection.take();
         let timeout = self.route.timeout;
         let exchange = async {
-            let mut sender = self.route.connected(kept.take()).await?;
-            let response = sender
-                .send_request(self.route.request(body, attempt)?)
-                .await?;
-            let answer = read_answer(response).await?;
-            Ok::<_, Box<dyn Error + Send + Sync>>((answer, sender))
+            let connected = self.route.connected(kept.take()).await;
+            let mut sender = connected.map_err(NoAnswer::unsent)?;
+            let request = self.route.request(body, attempt);
+            let request = request.map_err(NoAnswer::unsent)?;
+            let response = sender.send_request(request).await;
+            let answer = read_answer(response.map_err(NoAnswer::sent)?).await;
+            Ok((answer.map_err(NoAnswer::sent)?, sender))
         };
-        let (answer, sender) = tokio::time::timeout(timeout, exchange).await??;
+        let ended = tokio::time::timeout(timeout, exchange).await;
+        let (answer, sender) = ended.map_err(NoAnswer::sent)??;
         self.connection = Some(sender);
         Ok(answer)
     }

@@ -8,15 +8,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::{Fate, Ledger};
-use super::post::{Answer, Poster};
+use super::post::{Answer, NoAnswer, Poster};
 use super::report::Totals;
 use crate::bench::Protocol;
 use crate::bench::data::{DataSet, Item, What};
 use crate::bench::encode::Encoder;
 
-/// Waits between attempts; Prometheus' defaults.
+/// The first wait between attempts; Prometheus' default `min_backoff`.
 const BACKOFF_MIN: Duration = Duration::from_millis(30);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// Locks, and goes on after a panic elsewhere: the numbers are still the best there are.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -29,14 +28,31 @@ pub(super) struct Courier {
     pub(super) totals: Arc<Mutex<Totals>>,
     /// Attempts after which a request is given up; `None` tries for ever.
     pub(super) attempts_max: Option<u32>,
+    pub(super) backoff_max: Duration,
+    pub(super) retry_after_max: Option<Duration>,
     pub(super) cancel: CancellationToken,
 }
 
+/// What became of a body.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Delivery {
+    /// The final answer; `None` when given up or cancelled.
+    pub(super) answer: Option<Answer>,
+    /// Attempts that may have brought it to the receiver.
+    pub(super) sent: u32,
+}
+
 impl Courier {
-    /// Sends a body until a final answer; `None` when given up or cancelled.
+    /// Sends a body until a final answer.
     ///
     /// Source: Prometheus' `queue_manager.go`, `sendWriteRequestWithBackoff`.
-    pub(super) async fn deliver(&mut self, body: &Bytes) -> Option<Answer> {
+    pub(super) async fn deliver(&mut self, body: &Bytes) -> Delivery {
+        let mut sent = 0;
+        let answer = self.attempts(body, &mut sent).await;
+        Delivery { answer, sent }
+    }
+
+    async fn attempts(&mut self, body: &Bytes, sent: &mut u32) -> Option<Answer> {
         let mut backoff = BACKOFF_MIN;
         for attempt in 0..self.attempts_max.unwrap_or(u32::MAX) {
             if attempt > 0 {
@@ -47,24 +63,27 @@ impl Courier {
             let result = cancel
                 .run_until_cancelled(self.poster.post(body.clone(), attempt))
                 .await;
-            let answer = self.count(result?, body.len(), started.elapsed());
+            let result = result?;
+            *sent += u32::from(result.as_ref().map_or_else(|error| error.sent, |_| true));
+            let answer = self.count(result, body.len(), started.elapsed());
             let retry_after = match answer {
                 Some(answer) if answer.status < 500 => return Some(answer),
                 Some(answer) => answer.retry_after,
                 None => None,
             };
-            let sleep = retry_after.unwrap_or(backoff);
+            let most = self.retry_after_max.unwrap_or(Duration::MAX);
+            let sleep = retry_after.map_or(backoff, |asked| asked.min(most));
             cancel
                 .run_until_cancelled(tokio::time::sleep(sleep))
                 .await?;
-            backoff = (sleep * 2).min(BACKOFF_MAX);
+            backoff = (sleep * 2).min(self.backoff_max);
         }
         None
     }
 
     fn count(
         &self,
-        result: Result<Answer, Box<dyn std::error::Error + Send + Sync>>,
+        result: Result<Answer, NoAnswer>,
         bytes: usize,
         took: Duration,
     ) -> Option<Answer> {
@@ -101,12 +120,15 @@ impl Shard {
                 continue;
             }
             let body = self.encoder.encode(&items);
-            let answer = self.courier.deliver(&body).await;
+            let Delivery { answer, sent } = self.courier.deliver(&body).await;
             let fate = self.judge(answer, &items);
             lock(&self.courier.totals).settle(&items, fate);
             let mut ledger = lock(&self.ledger);
             for item in &items {
                 ledger.record(*item, fate);
+                if sent > 1 {
+                    ledger.record_repeated(*item);
+                }
             }
         }
     }

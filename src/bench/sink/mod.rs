@@ -54,6 +54,8 @@ pub struct SinkOptions {
     /// Remember all timestamps, so that late samples and old duplicates are told apart, and
     /// [`SinkHandle::missing`] works.
     pub remember: bool,
+    /// Keep a list of the samples that come again, for [`SinkHandle::take_repeats`].
+    pub list_repeats: bool,
     /// Headers that name a tenant. Each tenant has series of its own.
     pub tenant_headers: Vec<String>,
     /// A label that must have the tenant's name as its value, if a series has it.
@@ -69,11 +71,21 @@ impl Default for SinkOptions {
             decoder: Decoder::Prost,
             verify: None,
             remember: true,
+            list_repeats: false,
             tenant_headers: Vec::new(),
             tenant_label: None,
             behaviour: Behaviour::default(),
         }
     }
+}
+
+/// A sample that was accepted before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repeat {
+    /// Key of its series (and tenant).
+    pub(super) key: u128,
+    /// Its timestamp.
+    pub(super) timestamp_ms: i64,
 }
 
 /// What all connections share.
@@ -132,7 +144,7 @@ impl Sink {
         let socket = bind(options.listen)?;
         let addr = socket.local_addr()?;
         let shared = Arc::new(Shared {
-            store: Mutex::new(Store::new(options.remember)),
+            store: Mutex::new(Store::new(&options)),
             behaviour: watch::Sender::new(Arc::new(options.behaviour.clone())),
             changed: watch::Sender::new(()),
             options,
@@ -222,6 +234,13 @@ impl SinkHandle {
         self.shared.peek(|store| store.table.has(key, timestamp_ms))
     }
 
+    /// The samples that were accepted again since the last call, in the order of their arrival. Needs
+    /// [`SinkOptions::list_repeats`].
+    pub fn take_repeats(&self) -> Vec<Repeat> {
+        self.shared
+            .update(|store| std::mem::take(&mut store.repeats))
+    }
+
     /// Samples accepted at least once; 0 without [`SinkOptions::remember`].
     pub(super) fn distinct(&self) -> u64 {
         self.shared.peek(|store| store.table.distinct())
@@ -296,13 +315,26 @@ impl Doors {
                         () = self.accept(&listener) => {}
                     }
                     drop(listener);
-                    Door::Shut(bind(self.addr)?)
+                    Door::Shut(self.bind_again().await?)
                 }
                 Door::Shut(socket) => {
                     self.shared.until(|now| !refused(now)).await;
                     Door::Open(socket.listen(BACKLOG)?)
                 }
             };
+        }
+    }
+
+    /// Takes the port back after the listener is gone. A program that this process starts at the same
+    /// moment holds a copy of the listener until it executes: the port is in use so long.
+    async fn bind_again(&self) -> io::Result<TcpSocket> {
+        loop {
+            match bind(self.addr) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                bound => return bound,
+            }
         }
     }
 

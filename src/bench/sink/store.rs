@@ -6,12 +6,16 @@ use super::behaviour::{Behaviour, Keep, RateLimit};
 use super::inspect::{Finding, Inspected, Kind};
 use super::stats::Counting;
 use super::table::{Place, Table};
+use super::{Repeat, SinkOptions};
 use crate::bench::Protocol;
 
 /// The state that all requests share.
 pub(super) struct Store {
     pub(super) table: Table,
     pub(super) counting: Counting,
+    /// What came again, if it is to be listed.
+    pub(super) repeats: Vec<Repeat>,
+    list_repeats: bool,
     /// Elements that the rate limit lets through now; negative after a large request.
     allowance: f64,
     refilled_ms: i64,
@@ -44,10 +48,12 @@ struct Refusal {
 }
 
 impl Store {
-    pub(super) fn new(remember: bool) -> Self {
+    pub(super) fn new(options: &SinkOptions) -> Self {
         Self {
-            table: Table::new(remember),
+            table: Table::new(options.remember),
             counting: Counting::new(),
+            repeats: Vec::new(),
+            list_repeats: options.list_repeats,
             allowance: 0.0,
             refilled_ms: 0,
         }
@@ -151,7 +157,15 @@ impl Store {
         {
             Place::InOrder => {}
             Place::Late => stats.order_violations += 1,
-            Place::Duplicate => stats.duplicates += 1,
+            Place::Duplicate => {
+                stats.duplicates += 1;
+                if self.list_repeats {
+                    self.repeats.push(Repeat {
+                        key: finding.key,
+                        timestamp_ms: finding.timestamp_ms,
+                    });
+                }
+            }
             Place::Conflict => stats.conflicts += 1,
         }
     }

@@ -33,7 +33,7 @@ fn store(
 
 #[test]
 fn without_rules_everything_is_accepted_and_faults_are_counted() {
-    let mut all = Store::new(true);
+    let mut all = Store::new(&SinkOptions::default());
     let behaviour = Behaviour::default();
     let findings = [
         finding(1, 10, 5),
@@ -59,7 +59,7 @@ fn prometheus_rules_roll_a_1_0_request_back_and_keep_the_good_part_of_a_2_0_requ
         prometheus_rules: true,
         ..Behaviour::default()
     };
-    let mut all = Store::new(true);
+    let mut all = Store::new(&SinkOptions::default());
     assert_eq!(
         store(&mut all, &behaviour, Protocol::V1, &[finding(1, 20, 5)]).status,
         204
@@ -90,7 +90,7 @@ fn order_within_a_request_counts_too() {
         prometheus_rules: true,
         ..Behaviour::default()
     };
-    let mut all = Store::new(true);
+    let mut all = Store::new(&SinkOptions::default());
     let request = [finding(1, 20, 5), finding(1, 10, 5)];
     assert_eq!(
         store(&mut all, &behaviour, Protocol::V1, &request).status,
@@ -124,7 +124,7 @@ fn refused_series_take_the_rest_with_them_or_not() {
             refuse,
             ..Behaviour::default()
         };
-        let mut all = Store::new(true);
+        let mut all = Store::new(&SinkOptions::default());
         let stored = store(&mut all, &behaviour, protocol, &request);
         assert_eq!(
             (stored.status, stored.written),
@@ -141,7 +141,7 @@ fn the_rate_limit_lets_one_large_request_overdraw_and_then_makes_all_wait() {
         samples_per_second: 100,
         retry_after_seconds: Some(1),
     };
-    let mut all = Store::new(true);
+    let mut all = Store::new(&SinkOptions::default());
     assert!(all.admit(limit, 250, 10_000));
     assert!(!all.admit(limit, 1, 11_000));
     assert!(!all.admit(limit, 1, 11_500));

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Other programs behind the same SIGKILLs, between the same sender and receiver (tests/faults/peers.rs). For
+# docs/RELIABILITY.md; an hour, and not part of any check.
+#
+#   tests/faults/peers.sh [PEER...]         sluicegate-upstream sluicegate-fsync vmagent-debian vmagent
+#                                           prometheus-2 prometheus-3
+#
+#   SLUICEGATE_FAULT_CYCLES=N               kills (10)
+#   SLUICEGATE_FAULT_SEED=N                 the same for all of them (1)
+#
+# Each runs twice: with the receiver up all the time, and with it up, down, slow and failing. vmagent comes
+# from Debian's package and, newer, from its Go module; Prometheus as tests/real/install.sh gets it.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+CACHE=${SLUICEGATE_TEST_CACHE:-$HOME/.cache/sluicegate-tests}
+BIN=$CACHE/bin
+VMAGENT_MODULE=github.com/VictoriaMetrics/VictoriaMetrics
+VMAGENT_VERSION=v1.150.0
+export SLUICEGATE_FAULT_CYCLES=${SLUICEGATE_FAULT_CYCLES:-10} SLUICEGATE_FAULT_SEED=${SLUICEGATE_FAULT_SEED:-1}
+mkdir -p "$BIN"
+
+# From Debian's package, unpacked and not installed.
+vmagent_debian() {
+    local work
+    [ -x "$BIN/vmagent-debian" ] && return
+    work=$(mktemp -d) && chmod 755 "$work"
+    (cd "$work" && apt-get download -qq victoria-metrics && dpkg-deb -x ./*.deb root) >/dev/null 2>&1 &&
+        mv "$work/root/usr/bin/vmagent" "$BIN/vmagent-debian"
+    rm -rf "$work"
+}
+
+vmagent() {
+    local work source
+    [ "$(cat "$BIN/vmagent.version" 2>/dev/null)" = $VMAGENT_VERSION ] && return
+    command -v go >/dev/null || return
+    work=$(mktemp -d)
+    source=$(cd "$work" && GOWORK=off go mod download -json $VMAGENT_MODULE@$VMAGENT_VERSION 2>/dev/null |
+        sed -n 's/^[[:space:]]*"Dir": "\(.*\)",$/\1/p')
+    [ -n "$source" ] && cp -R "$source" "$work/source" && chmod -R u+w "$work/source" &&
+        (cd "$work/source" && GOWORK=off CGO_ENABLED=0 nice -n 15 go build -p 2 -trimpath -o "$BIN/vmagent" ./app/vmagent) &&
+        echo $VMAGENT_VERSION >"$BIN/vmagent.version"
+    rm -rf "$work"
+}
+
+one() { # PEER KIND BINARY
+    if [ -n "$3" ] && [ ! -x "$3" ]; then
+        echo "SKIP $1: $3 is not there"
+        return
+    fi
+    local receiver told
+    for receiver in up mixed; do
+        told=$(SLUICEGATE_PEER=$2 SLUICEGATE_PEER_BIN=$3 SLUICEGATE_PEER_RECEIVER=$receiver \
+            cargo test --release --locked --test faults -- --ignored --nocapture --exact peers::what_a_peer_loses 2>&1)
+        echo "$1: $(grep '^seed=' <<<"$told" || tail -n 20 <<<"$told")"
+    done
+}
+
+for peer in ${*:-sluicegate-upstream sluicegate-fsync vmagent-debian vmagent prometheus-2 prometheus-3}; do
+    case $peer in
+        sluicegate-*) one "$peer" "$peer" "" ;;
+        vmagent-debian) vmagent_debian; one "$peer" vmagent "$BIN/vmagent-debian" ;;
+        vmagent) vmagent; one "$peer" vmagent "$BIN/vmagent" ;;
+        prometheus-2) one "$peer" prometheus-2 "$BIN/prometheus" ;;
+        prometheus-3) one "$peer" prometheus-3 "$BIN/prometheus-3.14" ;;
+        *) echo "no such peer: $peer" >&2; exit 64 ;;
+    esac
+done
