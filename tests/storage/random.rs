@@ -179,7 +179,21 @@ impl World {
     }
 
     fn step(&mut self) {
-        match self.rng.u8(..100) {
+        let step = self.rng.u8(..100);
+        if std::env::var_os("SLUICEGATE_STORAGE_SEED").is_some() {
+            let last = self.acked.keys().next_back();
+            let names: Vec<_> = self
+                .fs
+                .names()
+                .iter()
+                .map(|n| n.trim_start_matches('0').replace(".segment", ""))
+                .collect();
+            println!(
+                "step {step}, last {last:?}, {names:?} next {:?}",
+                self.store.next()
+            );
+        }
+        match step {
             0..45 => {
                 let records = self.rng.usize(1..5);
                 self.append(records);
@@ -308,7 +322,7 @@ impl World {
             // From now on nobody expects it.
             self.released
                 .iter_mut()
-                .for_each(|released| drop(released.insert(*seq)));
+                .for_each(|released| released.extend([*seq]));
         }
     }
 

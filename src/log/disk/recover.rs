@@ -81,6 +81,10 @@ pub(super) fn recover(
         }
     }
     void(fs, &mut wholes);
+    let named = fs.sync_dir().is_ok();
+    for whole in wholes.values_mut() {
+        whole.segment.durable &= named;
+    }
     let torn_tail_bytes = wholes.values().map(|whole| whole.torn).sum();
     for whole in wholes.values_mut() {
         damage.torn_tail += u64::from(whole.torn > 0);
@@ -218,6 +222,7 @@ fn look(fs: &dyn Fs, name: &str, queues: usize) -> Found {
         missing: 0,
         tenants: HashMap::new(),
         impure: false,
+        durable: true,
     };
     if let Some(trailer) = trailer(&*file, size, &header) {
         segment.end = Seq(header.first.0 + u64::from(trailer.records));
@@ -231,6 +236,8 @@ fn look(fs: &dyn Fs, name: &str, queues: usize) -> Found {
             damaged_footer: false,
         }));
     }
+    // What a process that was killed left in memory only: readers are about to see it.
+    segment.durable = file.sync().is_ok();
     let scanned = scan(&*file, size, &header);
     segment.end_with(&scanned.entries);
     let sealed =

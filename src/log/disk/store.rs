@@ -148,6 +148,8 @@ pub(super) struct Segment {
     pub(super) tenants: HashMap<Arc<Tenant>, u64>,
     /// It may hold records that the next segment makes void.
     pub(super) impure: bool,
+    /// Its name and header stay, whatever happens.
+    pub(super) durable: bool,
 }
 
 /// How a segment's records are found.
