@@ -180,9 +180,12 @@ impl Store {
                 other => other,
             };
             // What makes its records void may go only when it is gone for good.
-            let removed = removed.and_then(|()| match file.impure {
-                true => self.fs.sync_dir(),
-                false => Ok(()),
+            let removed = removed.and_then(|()| {
+                if file.impure {
+                    self.fs.sync_dir()
+                } else {
+                    Ok(())
+                }
             });
             match removed {
                 Ok(()) => {

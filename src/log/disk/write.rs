@@ -136,9 +136,11 @@ impl Writer {
         let written = file
             .write_at(&header.encode(), 0)
             .and_then(|()| file.sync())
-            .and_then(|()| match mutants::present(Mutant::NoDirSync) {
-                true => Ok(()),
-                false => store.fs.sync_dir(),
+            .and_then(|()| {
+                if mutants::present(Mutant::NoDirSync) {
+                    return Ok(());
+                }
+                store.fs.sync_dir()
             });
         store.add_segment(header, written.is_ok());
         if let Err(error) = written {
@@ -297,7 +299,7 @@ impl Store {
             bytes: HEADER_LEN,
             form: if durable { Form::Active } else { Form::Scanned },
             released: vec![RunSet::default(); self.options.required.len()],
-            missing: 0,
+            missing: RunSet::default(),
             tenants: std::collections::HashMap::new(),
             impure: !durable,
             durable,
