@@ -86,8 +86,8 @@ fi
 section "cargo test"
 cargo test --release --locked "${CHECKED[@]}" </dev/null || die "cargo test"
 
-section "the simulation finds faults that are put in on purpose"
-cargo test --release --locked "${CHECKED[@]}" --features mutants --test sim mutants </dev/null || die "mutants"
+section "the simulation and the tests of the log on disk find faults that are put in on purpose"
+cargo test --release --locked "${CHECKED[@]}" --features mutants --test sim --test storage mutants </dev/null || die "mutants"
 
 [ "${1:-}" = quick ] && exit 0
 

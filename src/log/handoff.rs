@@ -117,11 +117,8 @@ impl HandOff {
         let Some(oldest) = self.held.front().map(|held| held.record.seq) else {
             return;
         };
-        let near = |(bits, index): (u64, usize)| match self.at[index] < oldest {
-            true => bits,
-            false => bits | 1 << index,
-        };
-        let near = (0..self.at.len()).fold(0u64, |bits, index| near((bits, index)));
+        let near = self.at.iter().enumerate().filter(|(_, at)| **at >= oldest);
+        let near = near.fold(0u64, |bits, (queue, _)| bits | 1 << queue);
         if near == 0 {
             return;
         }

@@ -308,7 +308,7 @@ impl World {
             // From now on nobody expects it.
             self.released
                 .iter_mut()
-                .for_each(|released| drop(released.insert(*seq)));
+                .for_each(|released| released.extend([*seq]));
         }
     }
 
@@ -374,7 +374,10 @@ impl World {
             assert!(record.seq >= Seq(seq));
             if record.seq == Seq(seq) {
                 let given = &self.offered[&self.acked[&seq].id];
-                assert_eq!(body.as_ref(), Some(&given.body), "the body of {seq}");
+                assert!(
+                    body.as_ref() == Some(&given.body),
+                    "the body of {seq} is another"
+                );
             } else {
                 assert!(self.is_released(seq), "{seq} is gone");
             }
@@ -444,7 +447,10 @@ impl World {
             };
             let given = &self.offered[&acked.id];
             assert!(same(record, given), "{seq} is {record:?}");
-            assert_eq!(body.as_ref(), Some(&given.body), "the body of {seq}");
+            assert!(
+                body.as_ref() == Some(&given.body),
+                "the body of {seq} is another"
+            );
             assert_eq!(record.totals, acked.totals, "the totals of {seq}");
         }
         let mut once = BTreeSet::new();
@@ -470,9 +476,12 @@ impl World {
             last.is_none_or(|last| *last < next),
             "{next} after {last:?}"
         );
-        let least = self.acked.values().next_back().map(|acked| acked.totals);
+        let told = self.acked.values().next_back().map(|acked| acked.totals);
         let totals = self.store.totals();
-        assert!(least.is_none_or(|least| least.samples <= totals.samples));
+        assert!(
+            told.is_none_or(|told| told.samples <= totals.samples),
+            "{totals:?} are too few"
+        );
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) fn pending(id: u64, length: usize) -> Pending {
         n => Tenant(vec![("x-scope-orgid".to_owned(), format!("tenant {n}"))]),
     };
     Pending {
-        arrival_ms: WALL + (id as i64 % 100_000),
+        arrival_ms: WALL + (id % 100_000).cast_signed(),
         arrived: opened(),
         protocol: if rng.bool() {
             Protocol::V1

@@ -169,8 +169,8 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// Watches this folder.
-    pub fn new(fs: Arc<dyn Fs>) -> (Arc<dyn Fs>, Arc<Watch>) {
+    /// This folder, watched, and what is counted.
+    pub fn watch(fs: Arc<dyn Fs>) -> (Arc<dyn Fs>, Arc<Watch>) {
         let watch = Arc::new(Watch::default());
         let watched = Self {
             fs,

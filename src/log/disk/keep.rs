@@ -180,9 +180,12 @@ impl Store {
                 other => other,
             };
             // What makes its records void may go only when it is gone for good.
-            let removed = removed.and_then(|()| match file.impure {
-                true => self.fs.sync_dir(),
-                false => Ok(()),
+            let removed = removed.and_then(|()| {
+                if file.impure {
+                    self.fs.sync_dir()
+                } else {
+                    Ok(())
+                }
             });
             match removed {
                 Ok(()) => {
@@ -213,7 +216,13 @@ impl Known {
             0 => 0,
             wanted => (self.bytes + self.reserved + wanted).saturating_sub(options.max_bytes),
         };
-        let newest = self.segments.keys().next_back();
+        // It carries sequence and totals through a restart.
+        let mut durable = self
+            .segments
+            .iter()
+            .rev()
+            .filter(|(_, segment)| segment.durable);
+        let newest = durable.next().map(|(key, _)| key);
         let (mut found, mut held_by_impure) = (0, false);
         for (key, segment) in &self.segments {
             let why = segment.why_to_go(options, now_ms, found < missing);

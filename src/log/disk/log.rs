@@ -96,7 +96,7 @@ impl DiskLog {
         options: DiskOptions,
         floor: Floor,
     ) -> Result<(Arc<Self>, Opened), StorageError> {
-        let (watched, watch) = Watched::new(Arc::clone(&fs));
+        let (watched, watch) = Watched::watch(Arc::clone(&fs));
         let queues = options.required.len();
         let opened = (Instant::now(), options.now_ms);
         let mut store = StoreOptions::new(options.max_bytes, options.required, opened);

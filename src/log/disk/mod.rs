@@ -83,7 +83,7 @@
 //!
 //! # What goes when
 //! A segment goes when every queue has given back all its records, wherever it stands; one that only queues
-//! which are not required still want goes, oldest first, when room is needed. The newest segment stays: it
+//! which are not required still want goes, oldest first, when room is needed. The newest segment whose header is durable stays: it
 //! carries sequence and totals through a restart. One that makes records of an older segment void stays
 //! until that one is gone.
 

@@ -219,20 +219,20 @@ impl Store {
         Ok(index)
     }
 
+    /// Goes through a segment, and notes what is not there any more.
     fn scan(&self, file: &dyn File, view: &View) -> Vec<Entry> {
         let mut entries = scan::scan(file, view.bytes, &view.header).entries;
         entries.retain(|entry| entry.seq < view.end.0);
-        if matches!(view.form, Form::Sealed(_)) {
-            let mut damage = lock(&self.damage);
-            if damage.footers.insert(view.key) {
-                damage.counts.footer += 1;
-                drop(damage);
-                let mut known = self.known();
-                let segment = known.segments.get_mut(&view.key);
-                let missing = segment.map_or(0, |segment| segment.miss_gaps(&entries));
-                drop(known);
-                lock(&self.damage).counts.header += missing;
-            }
+        let missing = {
+            let mut known = self.known();
+            known.untidy = true;
+            let segment = known.segments.get_mut(&view.key);
+            segment.map_or(0, |segment| segment.miss_gaps(&entries))
+        };
+        let mut damage = lock(&self.damage);
+        damage.counts.header += missing;
+        if matches!(view.form, Form::Sealed(_)) && damage.footers.insert(view.key) {
+            damage.counts.footer += 1;
         }
         entries
     }

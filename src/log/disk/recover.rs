@@ -55,21 +55,21 @@ pub(super) fn recover(
     let mut next = floor.next.max(Seq(1));
     let mut wholes: BTreeMap<u64, Box<Whole>> = BTreeMap::new();
     for name in names {
-        let Some(named) = first_in_name(&name) else {
+        let Some(in_name) = first_in_name(&name) else {
             continue;
         };
         // No name is used again.
-        next = next.max(named.next());
+        next = next.max(in_name.next());
         match look(fs, &name, options.required.len()) {
             Found::Nothing => drop(fs.remove(&name)),
             Found::Unreadable => {
                 damage.segment += 1;
-                next = next.max(beyond(named));
+                next = next.max(beyond(in_name));
             }
             Found::Segment(whole) => {
                 let first = whole.segment.header.first;
                 let twin = wholes.get(&first.0);
-                if twin.is_some_and(|_| first != named) {
+                if twin.is_some_and(|_| first != in_name) {
                     damage.segment += 1;
                     continue;
                 }
@@ -81,6 +81,10 @@ pub(super) fn recover(
         }
     }
     void(fs, &mut wholes);
+    let synced = fs.sync_dir().is_ok();
+    for whole in wholes.values_mut() {
+        whole.segment.durable &= synced;
+    }
     let torn_tail_bytes = wholes.values().map(|whole| whole.torn).sum();
     for whole in wholes.values_mut() {
         damage.torn_tail += u64::from(whole.torn > 0);
@@ -203,9 +207,10 @@ fn look(fs: &dyn Fs, name: &str, queues: usize) -> Found {
     };
     let mut bytes = Window::new(&*file, size);
     let Some(header) = Header::decode(bytes.get(0, HEADER_LEN as usize)) else {
-        return match bytes.is_zero_from(0) {
-            true => Found::Nothing,
-            false => Found::Unreadable,
+        return if bytes.is_zero_from(0) {
+            Found::Nothing
+        } else {
+            Found::Unreadable
         };
     };
     let mut segment = Segment {
@@ -217,9 +222,10 @@ fn look(fs: &dyn Fs, name: &str, queues: usize) -> Found {
         bytes: size,
         form: Form::Scanned,
         released: vec![RunSet::default(); queues],
-        missing: 0,
+        missing: RunSet::default(),
         tenants: HashMap::new(),
         impure: false,
+        durable: true,
     };
     if let Some(trailer) = trailer(&*file, size, &header) {
         segment.end = Seq(header.first.0 + u64::from(trailer.records));
@@ -233,12 +239,14 @@ fn look(fs: &dyn Fs, name: &str, queues: usize) -> Found {
             damaged_footer: false,
         }));
     }
+    // What a process that was killed left in memory only: readers are about to see it.
+    segment.durable = file.sync().is_ok();
     let scanned = scan(&*file, size, &header);
     segment.end_with(&scanned.entries);
     let sealed =
         scanned.torn && segment::has_footer(bytes.get(size.saturating_sub(TRAILER_LEN), 8));
     let torn = if scanned.torn && !sealed {
-        size - scanned.end
+        size.saturating_sub(scanned.end)
     } else {
         0
     };
@@ -304,13 +312,13 @@ impl Segment {
         self.arrivals_ms = (arrival(first), arrival(last));
     }
 
-    /// Sequences of the segment that are not among these, which are all that there are of it.
+    /// Sequences of the segment that are not among these, which are all that there are of it. Says how many
+    /// of them were not known to be missing.
     pub(super) fn miss_gaps(&mut self, entries: &[Entry]) -> u64 {
         let (mut expected, mut missing) = (self.header.first.0, 0);
         for entry in entries {
             if entry.seq > expected {
-                self.miss(expected, entry.seq);
-                missing += entry.seq - expected;
+                missing += self.miss(expected, entry.seq);
             }
             expected = entry.seq + 1;
         }

@@ -78,6 +78,8 @@ pub(super) struct Window<'a> {
     size: u64,
     at: u64,
     bytes: Vec<u8>,
+    /// Something could not be read.
+    failed: bool,
 }
 
 impl<'a> Window<'a> {
@@ -87,6 +89,7 @@ impl<'a> Window<'a> {
             size,
             at: 0,
             bytes: Vec::new(),
+            failed: false,
         }
     }
 
@@ -98,7 +101,7 @@ impl<'a> Window<'a> {
             let want = (self.size.saturating_sub(at)).min(length.max(WINDOW) as u64);
             self.bytes.resize(want as usize, 0);
             self.at = at;
-            fill(self.file, &mut self.bytes, at);
+            self.failed |= want > 0 && !fill(self.file, &mut self.bytes, at);
         }
         let start = (at - self.at) as usize;
         &self.bytes[start..start + length]
@@ -148,7 +151,7 @@ impl<'a> Window<'a> {
         None
     }
 
-    /// Nothing but zeros from here to the end.
+    /// Nothing but zeros from here to the end, all of which could be read.
     pub(super) fn is_zero_from(&mut self, from: u64) -> bool {
         let mut from = from;
         while from < self.size {
@@ -158,17 +161,19 @@ impl<'a> Window<'a> {
             }
             from += bytes.len() as u64;
         }
-        true
+        !self.failed
     }
 }
 
-fn fill(file: &dyn File, bytes: &mut [u8], at: u64) {
+/// Reads what can be read; `false` if that is not all.
+fn fill(file: &dyn File, bytes: &mut [u8], at: u64) -> bool {
     if read(file, bytes, at).is_ok() {
-        return;
+        return true;
     }
     for (index, piece) in bytes.chunks_mut(PIECE).enumerate() {
         if read(file, piece, at + (index * PIECE) as u64).is_err() {
             piece.fill(0);
         }
     }
+    false
 }

@@ -144,10 +144,12 @@ pub(super) struct Segment {
     /// count as given back.
     pub(super) released: Vec<RunSet>,
     /// Records that are not there.
-    pub(super) missing: u32,
+    pub(super) missing: RunSet,
     pub(super) tenants: HashMap<Arc<Tenant>, u64>,
     /// It may hold records that the next segment makes void.
     pub(super) impure: bool,
+    /// Its name and header stay, whatever happens.
+    pub(super) durable: bool,
 }
 
 /// How a segment's records are found.
@@ -172,18 +174,20 @@ impl Segment {
         self.released[queue].covers(self.span())
     }
 
-    /// Records that are not there are given back by all.
-    pub(super) fn miss(&mut self, from: u64, to: u64) {
+    /// Records that are not there are given back by all. Says how many were not known to be missing.
+    pub(super) fn miss(&mut self, from: u64, to: u64) -> u64 {
         let first = self.header.first.0;
         let (from, to) = ((from - first) as u32, (to - first) as u32);
-        self.missing += to - from;
+        let before = self.missing.len();
+        self.missing.insert(from, to);
         for released in &mut self.released {
             released.insert(from, to);
         }
+        u64::from(self.missing.len() - before)
     }
 
     pub(super) fn records(&self) -> u64 {
-        u64::from(self.span() - self.missing.min(self.span()))
+        u64::from(self.span().saturating_sub(self.missing.len()))
     }
 }
 

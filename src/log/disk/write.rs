@@ -118,11 +118,14 @@ impl Writer {
     /// A new segment: header and name are durable when this returns.
     pub(super) fn begin(&mut self, store: &Store, created_ms: i64) -> io::Result<()> {
         self.seal(store);
-        let (void_from, before) = {
+        let (void_from, before, newest) = {
             let known = store.known();
-            (known.next, known.totals)
+            let newest = known.segments.keys().next_back().copied();
+            (known.next, known.totals, newest)
         };
-        let (first, file) = create(store, void_from)?;
+        // An empty one that could not be removed may bear a higher number than is used yet.
+        let free = newest.map_or(void_from, |newest| void_from.max(Seq(newest + 1)));
+        let (first, file) = create(store, free)?;
         let header = Header {
             salt: (store.options.salt)(),
             first,
@@ -133,13 +136,15 @@ impl Writer {
         let written = file
             .write_at(&header.encode(), 0)
             .and_then(|()| file.sync())
-            .and_then(|()| match mutants::present(Mutant::NoDirSync) {
-                true => Ok(()),
-                false => store.fs.sync_dir(),
+            .and_then(|()| {
+                if mutants::present(Mutant::NoDirSync) {
+                    return Ok(());
+                }
+                store.fs.sync_dir()
             });
-        store.add_segment(header, written.is_err());
+        store.add_segment(header, written.is_ok());
         if let Err(error) = written {
-            store.drop_empty(first);
+            store.drop_unmade(first);
             return Err(error);
         }
         let file: Arc<dyn File> = Arc::from(file);
@@ -191,7 +196,6 @@ impl Writer {
         let bytes = active.file.size().unwrap_or(active.end).max(active.end);
         let first = active.header.first;
         store.end_segment(first, Form::Scanned, bytes, entries, true);
-        store.drop_empty(first);
     }
 }
 
@@ -282,7 +286,7 @@ impl Group {
 }
 
 impl Store {
-    fn add_segment(&self, header: Header, impure: bool) {
+    fn add_segment(&self, header: Header, durable: bool) {
         let mut known = self.known();
         known.bytes += HEADER_LEN;
         known.active = Vec::new();
@@ -293,11 +297,12 @@ impl Store {
             totals: header.before,
             arrivals_ms: (header.created_ms, header.created_ms),
             bytes: HEADER_LEN,
-            form: if impure { Form::Scanned } else { Form::Active },
+            form: if durable { Form::Active } else { Form::Scanned },
             released: vec![RunSet::default(); self.options.required.len()],
-            missing: 0,
+            missing: RunSet::default(),
             tenants: std::collections::HashMap::new(),
-            impure,
+            impure: !durable,
+            durable,
             header,
         };
         known.segments.insert(header.first.0, segment);
@@ -316,24 +321,13 @@ impl Store {
         }
     }
 
-    /// Removes a segment in which nothing became durable, but not the only one: it carries the sequence.
-    fn drop_empty(&self, first: Seq) {
-        let name = {
-            let known = self.known();
-            let segment = known.segments.get(&first.0);
-            let empty = segment.filter(|segment| segment.span() == 0);
-            match empty {
-                Some(segment) if known.segments.len() > 1 => segment.name.clone(),
-                _ => return,
-            }
-        };
-        if self.fs.remove(&name).is_ok() {
+    /// Removes a segment that did not come about.
+    fn drop_unmade(&self, first: Seq) {
+        if self.fs.remove(&segment::name_of(first)).is_ok() {
             let mut known = self.known();
             if let Some(segment) = known.segments.remove(&first.0) {
                 known.bytes -= segment.bytes;
             }
-            drop(known);
-            self.forget_segment(first.0);
         }
     }
 }
