@@ -95,6 +95,7 @@ impl App {
         let ingest = Arc::new(Ingest {
             options: ingest_options(config, storage.ack)?,
             log: storage.front,
+            repeats: storage.repeats,
             readers: Arc::new(AllQueues(queues.clone())),
             attachments: Arc::new(Attachments::default()),
             key: walk.key,

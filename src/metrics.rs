@@ -62,7 +62,7 @@ catalogue! {
     REFUSED = Counter "refused_samples_total" ["reason", "kind"] "Elements of series that were refused by themselves while the rest of their request was admitted.";
     RECEIVED_BYTES = Counter "received_bytes_total" [] "Compressed bytes of admitted requests.";
     RECEIVED_DECODED_BYTES = Counter "received_decoded_bytes_total" [] "Decompressed bytes of admitted requests.";
-    ATTACHED = Counter "attached_requests_total" ["to"] "Requests whose body was already here: attached to its unanswered first copy, or taking over an orphan.";
+    ATTACHED = Counter "attached_requests_total" ["to"] "Requests whose body was already here: attached to its unanswered first copy, taking over an orphan, or made durable by the last process and never answered.";
     WITHDRAWN = Counter "withdrawn_requests_total" [] "Requests answered 503 because no receiver settled them in time (ack upstream).";
 
     LOG_BYTES = Gauge "storage_bytes" [] "Bytes of records in the log, reservations included.";

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::parts::Shares;
-use crate::clock::wall_ms;
+use crate::clock::{Instant, wall_ms};
 use crate::config::{self, AckMode, Config, StorageConfig};
 use crate::log::chain::Chain;
 use crate::log::disk::fs::{Fs, OsFs};
 use crate::log::disk::{self, DiskLog, DiskOptions, Floor, Opened};
 use crate::log::front::Front;
 use crate::log::memory::MemoryLog;
+use crate::log::repeats::Repeats;
 use crate::log::{Log, Seq};
 use crate::model::counts::Counts;
 use crate::queue::handle::Resume;
@@ -33,6 +34,8 @@ pub(super) struct Storage {
     pub(super) log: Arc<dyn Log>,
     /// The log on disk, if any of it is used.
     pub(super) disk: Option<Arc<DiskLog>>,
+    /// What may come again.
+    pub(super) repeats: Option<Arc<Repeats>>,
     /// Where each queue goes on.
     pub(super) resumes: Vec<Option<Resume>>,
     /// What a 2xx means, after all.
@@ -83,6 +86,7 @@ impl Storage {
             front: Front::Memory(Arc::clone(&log)),
             log,
             disk: None,
+            repeats: None,
             resumes: config.queues.iter().map(|_| None).collect(),
             ack,
             trouble,
@@ -138,9 +142,12 @@ impl Storage {
         disk.before_delete(Box::new(move || {
             kept.iter().all(|journal| journal.sync_now())
         }));
+        let repeats = (config.ack == AckMode::Fsync)
+            .then(|| Arc::new(Repeats::new(&disk, opened.end, Instant::now())));
         Self {
             front,
             log,
+            repeats,
             disk: Some(disk),
             resumes,
             ack: config.ack,

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::attach::{Awaited, BodyId, Waiting};
+use super::attach::{Attached, Awaited, BodyId, Waiting};
 use super::handler::{Ingest, MEMORY_WAIT, Promise};
 use super::respond::{Outcome, Refusal};
 use crate::clock::{Instant, wall_ms};
 use crate::log::ack::{self, Ack};
 use crate::log::front::{Front, Room};
+use crate::log::repeats::Repeat;
 use crate::log::{NewRecord, Tenant};
 use crate::model::counts::{Counts, Kind};
 use crate::model::runs::RunSet;
@@ -63,6 +64,10 @@ impl Received {
             ingest.metrics.refused(&decoded);
             return Ok(outcome_of(admitted, invalid, &ack::Outcome::default()));
         }
+        if self.is_repeat(ingest, &decoded).await {
+            ingest.metrics.attached(Attached::Record);
+            return Ok(outcome_of(admitted, invalid, &ack::Outcome::default()));
+        }
         let awaited = Awaited {
             ack: Arc::new(Ack::new(voices)),
             admitted,
@@ -103,6 +108,39 @@ impl Received {
             ingest.log.append(record, room).await?;
         }
         Ok(outcome_of(admitted, invalid, &ack::Outcome::default()))
+    }
+
+    /// The last process has made this very body durable; its sender did not hear of it.
+    async fn is_repeat(&self, ingest: &Arc<Ingest>, decoded: &Decoded) -> bool {
+        let Some(repeats) = &ingest.repeats else {
+            return false;
+        };
+        let (body, tenant) = (self.body.clone(), Arc::clone(&self.tenant));
+        let (protocol, encoding) = (self.protocol, self.encoding);
+        let counts = decoded.counts();
+        let known = Repeat {
+            body: &body,
+            protocol,
+            encoding,
+            tenant: &tenant,
+            counts,
+        };
+        let candidates = repeats.candidates(&known, Instant::now());
+        if candidates.is_empty() {
+            return false;
+        }
+        let repeats = Arc::clone(repeats);
+        let holds = move || {
+            let repeat = Repeat {
+                body: &body,
+                protocol,
+                encoding,
+                tenant: &tenant,
+                counts,
+            };
+            repeats.holds(&repeat, &candidates)
+        };
+        tokio::task::spawn_blocking(holds).await.unwrap_or(false)
     }
 
     async fn decode(&self, ingest: &Arc<Ingest>) -> Result<Arc<Decoded>, Refusal> {

@@ -77,6 +77,8 @@ pub enum Attached {
     Unanswered,
     /// It takes over an orphan.
     Orphan,
+    /// To a record that the last process made durable.
+    Record,
 }
 
 impl Attachments {

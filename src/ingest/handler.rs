@@ -23,6 +23,7 @@ use super::permits::MemoryShare;
 use super::respond::{Outcome, Refusal, answer};
 use crate::clock::Instant;
 use crate::log::front::{Front, Room};
+use crate::log::repeats::Repeats;
 use crate::log::{Readers, Tenant};
 use crate::wire::compression::Encoding;
 use crate::wire::decoded::{IdentityKey, Protocol, WalkLimits};
@@ -85,6 +86,8 @@ pub struct Ingest {
     pub options: IngestOptions,
     /// Where records go.
     pub log: Front,
+    /// What the last process made durable and perhaps never answered.
+    pub repeats: Option<Arc<Repeats>>,
     /// Who reads them.
     pub readers: Arc<dyn Readers>,
     /// Bodies without an answer.

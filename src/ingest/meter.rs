@@ -73,6 +73,7 @@ impl IngestMetrics {
         let to = match to {
             Attached::Unanswered => "unanswered",
             Attached::Orphan => "orphan",
+            Attached::Record => "record",
         };
         self.registry
             .counter(&metrics::ATTACHED, &[to])

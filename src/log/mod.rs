@@ -17,6 +17,7 @@ mod drain;
 pub mod front;
 mod handoff;
 pub mod memory;
+pub mod repeats;
 
 use std::fmt;
 use std::sync::Arc;
