@@ -27,7 +27,7 @@ use super::batch::{Batch, BatchId, Outcome};
 use super::records::Records;
 use crate::model::counts::Counts;
 pub use entry::JournalRun;
-use entry::runs_of_batch;
+use entry::journal_runs;
 
 /// The journal in memory.
 #[derive(Debug, Default)]
@@ -39,7 +39,8 @@ pub struct Journal {
 impl Journal {
     /// A batch is about to go out for the first time.
     pub fn open(&mut self, batch: &Batch, records: &Records) {
-        self.open.insert(batch.id, runs_of_batch(batch, records));
+        self.open
+            .insert(batch.id, journal_runs(&batch.runs, records));
     }
 
     /// A batch has its verdict.
@@ -63,7 +64,7 @@ impl Journal {
         let mut count = 0;
         for batch in flights {
             count += 1;
-            if self.open.get(&batch.id) != Some(&runs_of_batch(batch, records)) {
+            if self.open.get(&batch.id) != Some(&journal_runs(&batch.runs, records)) {
                 return Err(format!(
                     "batch {} is in flight but not open as it is",
                     batch.id.0

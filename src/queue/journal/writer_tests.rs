@@ -243,6 +243,22 @@ fn a_journal_that_cannot_be_made_at_the_start_holds_nobody_up() {
 }
 
 #[test]
+fn a_new_file_that_takes_long_holds_nobody_up_who_has_none() {
+    let folder = Folder::default();
+    let writer = started(&folder);
+    folder.refuse(|op| matches!(op, Op::Write(_)).then_some(io::ErrorKind::Other));
+    assert!(!wait(writer.synced(writer.write(opens(1)))));
+    folder.refuse_nothing();
+    until(|| writer.wants_checkpoint());
+    folder.gate(true);
+    let begun = writer.write(checkpoint());
+    folder.until(|state| state.waiting == 1);
+    assert!(!wait(writer.synced(writer.write(opens(2)))));
+    folder.gate(false);
+    assert!(writer.sync_now() && wait(writer.synced(begun)));
+}
+
+#[test]
 fn a_new_file_is_tried_at_most_twice_a_second() {
     let folder = Folder::default();
     folder.refuse(|_| Some(io::ErrorKind::Other));
