@@ -323,7 +323,10 @@ async fn housekeeping(status: Arc<Status>, stop: CancellationToken) {
                 status.ingest.attachments.expire(now, &*status.ingest.readers);
             }
             _ = upkeep.tick() => status.registry.upkeep(),
-            _ = disk.tick() => watch.iter_mut().for_each(Watch::look),
+            _ = disk.tick() => {
+                watch.iter_mut().for_each(Watch::look);
+                status.queues.iter().for_each(|queue| queue.tend());
+            }
             () = stop.cancelled() => return,
         }
     }

@@ -26,19 +26,22 @@ impl QueueState {
         self.lanes.audit(&self.table, &self.nodes)?;
         self.audit_flights()?;
         self.audit_records()?;
-        let flights = self.flights.values().map(|flight| &*flight.batch);
-        self.journal.audit(flights, &self.records)
+        let open = self.flights.values();
+        let open = open.filter(|flight| !matches!(flight.status, Status::Concluded(_)));
+        self.journal
+            .audit(open.map(|flight| &*flight.batch), &self.records)
     }
 
     fn audit_flights(&self) -> Result<(), String> {
         let flights = || self.flights.iter();
         let waiting = flights().filter_map(|(id, flight)| match flight.status {
             Status::Waiting(at) => Some((at, *id)),
-            Status::Sending => None,
+            Status::Sending | Status::Concluded(_) => None,
         });
         let waiting: BTreeSet<_> = waiting.collect();
         same("batches that wait", &self.retries, &waiting)?;
-        same("permits", self.sending, self.flights.len() - waiting.len())?;
+        let sending = flights().filter(|(_, flight)| flight.status == Status::Sending);
+        same("permits", self.sending, sending.count())?;
         let bytes = flights().map(|(_, flight)| flight.bytes).sum();
         same("bytes of batches", self.batch_bytes, bytes)?;
         let (mut locks, mut in_flight) = (BTreeMap::new(), HashMap::<_, u32>::new());

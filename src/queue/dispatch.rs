@@ -218,17 +218,32 @@ impl QueueState {
         }
     }
 
-    /// A batch has its verdict: its elements are settled, its lanes freed, its permit given back.
-    pub fn settle(&mut self, id: BatchId, outcome: &Outcome, now: Instant, log: &dyn Log) {
-        let flight = self.flights.remove(&id).expect("a batch is settled once");
+    /// A batch has its verdict, and all that follows from it at once.
+    pub fn settle(&mut self, id: BatchId, outcome: Outcome, now: Instant, log: &dyn Log) {
+        self.conclude(id, outcome, now);
+        self.finish(id, now, log);
+    }
+
+    /// A batch has its verdict: its permit is given back, and the journal is told. Where the journal's entry
+    /// stands, which should be written before [`Self::finish`].
+    pub fn conclude(&mut self, id: BatchId, outcome: Outcome, now: Instant) -> Option<Ticket> {
+        let flight = self.flights.get(&id).expect("a batch is settled once");
         debug_assert_eq!(
             outcome.total(),
             flight.batch.counts,
             "an outcome accounts for all"
         );
         self.encoded.remove(&id);
-        self.journal.done(id, outcome);
         self.sending -= 1;
+        self.note_success(&outcome, now);
+        let ticket = self.journal.done(id, &outcome);
+        if let Some(flight) = self.flights.get_mut(&id) {
+            flight.status = Status::Concluded(outcome);
+        }
+        ticket
+    }
+
+    fn note_success(&mut self, outcome: &Outcome, now: Instant) {
         if has_spoken(outcome) {
             // It is over: those that wait need not sleep on. The gate's ramp keeps them in line.
             if self.gate.state() == GateState::Probing {
@@ -238,6 +253,14 @@ impl QueueState {
         } else {
             self.gate.unused(now);
         }
+    }
+
+    /// The elements of a batch that has its verdict are settled, and its lanes freed.
+    pub fn finish(&mut self, id: BatchId, now: Instant, log: &dyn Log) {
+        let flight = self.flights.remove(&id).expect("a batch is settled once");
+        let Status::Concluded(outcome) = &flight.status else {
+            unreachable!("a batch is finished after its verdict")
+        };
         self.book(&flight.batch, outcome, now);
         if mutants::present(Mutant::SettleTwice) {
             self.book(&flight.batch, outcome, now);
@@ -261,11 +284,7 @@ impl QueueState {
     }
 
     fn book(&mut self, batch: &Batch, outcome: &Outcome, now: Instant) {
-        self.ledger.delivered += outcome.delivered;
-        self.ledger.unconfirmed += outcome.unconfirmed;
-        for (reason, counts) in &outcome.dropped {
-            self.ledger.drop(*reason, *counts);
-        }
+        self.ledger.book(outcome);
         self.work.batches_done += 1;
         self.work.batches_failed += u64::from(outcome.refusal.is_some());
         self.work.settled += batch.counts.total();

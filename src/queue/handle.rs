@@ -212,6 +212,11 @@ impl Queue {
         self.wake();
     }
 
+    /// Gives the journal a checkpoint if it wants one: one that could not be written begins anew so.
+    pub fn tend(&self) {
+        self.lock().checkpoint_if_wanted(&*self.log);
+    }
+
     /// Requests in flight.
     pub fn in_flight(&self) -> usize {
         self.lock().gauges().busy

@@ -4,6 +4,7 @@
 //! *Pending* is never computed by subtraction: it is summed from the log, the lanes and the batches, so a
 //! sample that is lost anywhere shows as `sluicegate_conservation_error`.
 
+use super::batch::Outcome;
 use crate::log::Gone;
 use crate::model::counts::Counts;
 
@@ -92,6 +93,15 @@ impl Ledger {
     pub fn total(&self) -> Counts {
         let dropped: Counts = self.dropped.iter().copied().sum();
         self.delivered + self.unconfirmed + self.quarantined + dropped
+    }
+
+    /// Books a batch.
+    pub fn book(&mut self, outcome: &Outcome) {
+        self.delivered += outcome.delivered;
+        self.unconfirmed += outcome.unconfirmed;
+        for (reason, counts) in &outcome.dropped {
+            self.drop(*reason, *counts);
+        }
     }
 
     /// Books dropped elements.

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::batch::BatchId;
-use super::journal::entry::{Checkpoint, JournalRun, Unsettled};
+use super::journal::entry::{Checkpoint, JournalRun, Unsettled, journal_runs};
 use super::journal::recover::Recovered;
 use super::journal::{Journal, Sink};
 use super::lanes::LaneLimits;
-use super::ledger::DropReason;
+use super::ledger::{DropReason, Ledger};
 use super::nodes::{Element, Origin};
 use super::state::{QueueOptions, QueueState, Status};
 use super::table::SeriesRef;
@@ -365,12 +365,17 @@ impl QueueState {
     fn checkpoint(&self) -> Checkpoint {
         let left = self.left.records.values().cloned();
         let tracked = self.records.iter().map(|(_, tracked)| tracked.into());
-        let unsettled = left.chain(tracked);
+        let mut all: BTreeMap<Seq, Unsettled> = left
+            .chain(tracked)
+            .map(|record| (record.seq, record))
+            .collect();
+        let mut ledger = self.ledger.clone();
+        self.add_concluded(&mut all, &mut ledger);
+        let unsettled = all.into_values();
         // One that waits to be read for nothing but its metadata is settled.
-        let mut records: Vec<Unsettled> = unsettled
+        let records: Vec<Unsettled> = unsettled
             .filter(|record: &Unsettled| !record.unsettled.is_zero())
             .collect();
-        records.sort_unstable_by_key(|record| record.seq);
         let open = self.journal.open_batches();
         let mut open: Vec<_> = open.map(|(id, runs)| (id, runs.to_vec())).collect();
         open.sort_unstable_by_key(|(id, _)| *id);
@@ -379,11 +384,29 @@ impl QueueState {
             cursor: records.first().map_or(self.entered, |record| record.seq),
             entered: self.entered,
             entered_totals: self.entered_totals,
-            ledger: self.ledger.clone(),
+            ledger,
             records,
             presettled: Vec::new(),
             open,
             next_batch: self.next_batch,
+        }
+    }
+}
+
+impl QueueState {
+    /// What has its verdict and is not settled here yet: the journal has been told.
+    fn add_concluded(&self, records: &mut BTreeMap<Seq, Unsettled>, ledger: &mut Ledger) {
+        for flight in self.flights.values() {
+            let Status::Concluded(outcome) = &flight.status else {
+                continue;
+            };
+            ledger.book(outcome);
+            for run in journal_runs(&flight.batch.runs, &self.records) {
+                if let Some(record) = records.get_mut(&run.seq) {
+                    record.settled.insert(run.from, run.to);
+                    *record.unsettled.slot(run.kind) -= u64::from(run.to - run.from);
+                }
+            }
         }
     }
 }

@@ -130,7 +130,7 @@ async fn deliver(queue: Arc<Queue>, batch: Arc<Batch>, number: u32) {
     loop {
         let sent_counts = batch.counts - encoded.lost.unrepresentable;
         if sent_counts.is_zero() {
-            return settle(&queue, &batch, &encoded, Outcome::default());
+            return settle(&queue, &batch, &encoded, Outcome::default()).await;
         }
         let Endpoint::Http(receiver) = &queue.endpoint else {
             queue.count_bytes(encoded.body.len());
@@ -139,7 +139,7 @@ async fn deliver(queue: Arc<Queue>, batch: Arc<Batch>, number: u32) {
                 dropped,
                 ..Outcome::default()
             };
-            return settle(&queue, &batch, &encoded, outcome);
+            return settle(&queue, &batch, &encoded, outcome).await;
         };
         if number == 0 {
             opened(&queue, &batch).await;
@@ -151,7 +151,7 @@ async fn deliver(queue: Arc<Queue>, batch: Arc<Batch>, number: u32) {
             .await;
         queue.attempted(&answer, encoded.body.len(), began.elapsed());
         match verdict_of(&queue, &batch, &encoded, sent_counts, &answer) {
-            Verdict::Settled(outcome) => return settle(&queue, &batch, &encoded, outcome),
+            Verdict::Settled(outcome) => return settle(&queue, &batch, &encoded, outcome).await,
             Verdict::Again(again, why) => {
                 queue.report(&why);
                 let wait = queue
@@ -287,7 +287,7 @@ async fn encode(queue: &Queue, batch: &Batch, protocol: Protocol) -> Arc<Encoded
 }
 
 /// Books a batch: the receiver's part, and what the message could not carry.
-fn settle(queue: &Queue, batch: &Batch, encoded: &Encoded, mut outcome: Outcome) {
+async fn settle(queue: &Queue, batch: &Batch, encoded: &Encoded, mut outcome: Outcome) {
     let unrepresentable = encoded.lost.unrepresentable;
     if !unrepresentable.is_zero() {
         outcome
@@ -299,11 +299,16 @@ fn settle(queue: &Queue, batch: &Batch, encoded: &Encoded, mut outcome: Outcome)
         queue.report(refusal);
         queue.warn_refused(refusal, &outcome);
     }
-    let now = Instant::now();
-    let mut state = queue.lock();
-    state.settle(batch.id, &outcome, now, &*queue.log);
-    state.checkpoint_if_wanted(&*queue.log);
-    drop(state);
+    let ticket = queue.lock().conclude(batch.id, outcome, Instant::now());
+    queue.dispatch_changed.notify_one();
+    if let (Some(journal), Some(ticket)) = (&queue.journal, ticket) {
+        journal.written(ticket).await;
+    }
+    {
+        let mut state = queue.lock();
+        state.finish(batch.id, Instant::now(), &*queue.log);
+        state.checkpoint_if_wanted(&*queue.log);
+    }
     queue.dispatch_changed.notify_one();
     queue.read_changed.notify_one();
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::batch::{Batch, BatchId};
+use super::batch::{Batch, BatchId, Outcome};
 use super::gate::Gate;
 use super::grouping::LaneRules;
 use super::journal::{Journal, JournalRun};
@@ -91,12 +91,14 @@ pub(super) struct Flight {
 }
 
 /// Where a batch is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Status {
     /// It has a permit.
     Sending,
     /// It waits for its next try, without a permit.
     Waiting(Instant),
+    /// It has its verdict, which is on its way into the journal.
+    Concluded(Outcome),
 }
 
 /// One pass over records that were left for parked lanes.

@@ -381,8 +381,13 @@ impl Queue {
             return;
         }
         let mut state = self.lock();
-        state.settle(batch.id, &outcome, now, log);
+        state.conclude(batch.id, outcome.clone(), now);
         let done = disk.map(|disk| disk.written(self.options.index));
+        if disk.is_some() && rng.bool() {
+            // Its entry is on its way into the journal, and a checkpoint may come first.
+            state.checkpoint_if_wanted(log);
+        }
+        state.finish(batch.id, now, log);
         state.checkpoint_if_wanted(log);
         drop(state);
         self.oracle.settled(batch.id, &outcome, done, admitted);

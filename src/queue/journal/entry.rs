@@ -6,7 +6,7 @@
 use crate::log::Seq;
 use crate::model::counts::{Counts, Kind};
 use crate::model::runs::RunSet;
-use crate::queue::batch::{Batch, BatchId, Outcome};
+use crate::queue::batch::{BatchId, Outcome, Run};
 use crate::queue::ledger::{DropReason, Ledger};
 use crate::queue::records::{Records, Tracked};
 
@@ -44,21 +44,17 @@ impl JournalRun {
     }
 }
 
-/// The runs of a batch, by record and ordinal.
-pub fn runs_of_batch(batch: &Batch, records: &Records) -> Vec<JournalRun> {
-    let mut runs = Vec::with_capacity(batch.runs.len());
-    for run in &batch.runs {
+/// Runs of a queue's records, as a batch has them, in terms of the log; by record and ordinal.
+pub fn journal_runs(runs: &[Run], records: &Records) -> Vec<JournalRun> {
+    let mut all = Vec::with_capacity(runs.len());
+    for run in runs {
         let record = &records.get(run.record).record;
-        runs.extend(JournalRun::split(
-            record.seq,
-            record.counts,
-            run.from,
-            run.to,
-        ));
+        let parts = JournalRun::split(record.seq, record.counts, run.from, run.to);
+        all.extend(parts);
     }
-    // A batch has them by slot, and slots are used again.
-    runs.sort_unstable_by_key(|run| (run.seq, run.from));
-    runs
+    // They come by slot, and slots are used again.
+    all.sort_unstable_by_key(|run| (run.seq, run.from));
+    all
 }
 
 /// What became of a batch, as the books know it.
@@ -185,3 +181,7 @@ pub enum Entry {
     /// All that is known now; what was said before need not be read any more.
     Checkpoint(Box<Checkpoint>),
 }
+
+#[cfg(test)]
+#[path = "entry_tests.rs"]
+mod tests;

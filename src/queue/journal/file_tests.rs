@@ -3,6 +3,7 @@
 use super::super::codec::tests::header_of_version;
 use super::super::entry::Checkpoint;
 use super::super::folder_fixture::Folder;
+use super::super::world_fixture::World;
 use super::*;
 use crate::log::Seq;
 
@@ -170,4 +171,43 @@ fn a_file_under_the_name_of_another_queue_is_not_believed() {
     let opened = open(&folder, QUEUE).unwrap();
     assert!(opened.recovered.is_none());
     assert!(opened.set_aside[0].1.contains("other"));
+}
+
+#[test]
+fn a_file_with_any_bit_flipped_or_any_end_cut_off_is_read_as_far_as_it_goes_or_set_aside() {
+    let mut world = World::new(11);
+    (0..10).for_each(|_| drop(world.step()));
+    let folder = Folder::default();
+    let start = Entry::Checkpoint(Box::new(world.checkpoint()));
+    let begun = begin(&folder, QUEUE, (1, 9), &start).map_err(|not| not.error);
+    let name = begun.unwrap().name;
+    let mut whole = folder.bytes(&name);
+    let checkpoint = whole.len();
+    (0..20).for_each(|_| put_frame(&mut whole, 9, &world.step()).unwrap());
+    let look = |bytes: &[u8], entries_hurt: bool, what: String| {
+        let folder = Folder::default();
+        folder.put(&name, bytes);
+        let opened = open(&folder, QUEUE).unwrap();
+        match &opened.recovered {
+            Some(found) => {
+                let settled = world.settled_in(found);
+                assert!(
+                    entries_hurt && settled.is_subset(&world.settled()),
+                    "{what}"
+                );
+            }
+            None => assert!(!entries_hurt && opened.set_aside.len() == 1, "{what}"),
+        }
+        opened.damage
+    };
+    for bit in 0..whole.len() * 8 {
+        let mut bytes = whole.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let hurt = bit / 8 >= checkpoint;
+        let damage = look(&bytes, hurt, format!("bit {bit}"));
+        assert_eq!(damage != Damage::default(), hurt, "bit {bit}");
+    }
+    for end in 0..whole.len() {
+        look(&whole[..end], end >= checkpoint, format!("cut at {end}"));
+    }
 }

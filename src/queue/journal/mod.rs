@@ -30,7 +30,7 @@ use super::ledger::DropReason;
 use super::records::Records;
 use crate::model::counts::Counts;
 pub use entry::JournalRun;
-use entry::{Checkpoint, Entry, Settled, runs_of_batch};
+use entry::{Checkpoint, Entry, Settled, journal_runs};
 pub use writer::Ticket;
 
 /// Takes entries, in order, and never waits.
@@ -70,7 +70,7 @@ impl Journal {
 
     /// A batch is about to go out for the first time.
     pub fn open(&mut self, batch: &Batch, records: &Records) {
-        let runs = runs_of_batch(batch, records);
+        let runs = journal_runs(&batch.runs, records);
         let ticket = self.write(|| Entry::Open {
             batch: batch.id,
             runs: runs.clone(),
@@ -83,15 +83,15 @@ impl Journal {
         self.open.get(&batch)?.ticket
     }
 
-    /// A batch has its verdict.
-    pub fn done(&mut self, batch: BatchId, outcome: &Outcome) {
+    /// A batch has its verdict. Where the entry stands that should be written before its lanes are freed.
+    pub fn done(&mut self, batch: BatchId, outcome: &Outcome) -> Option<Ticket> {
         let open = self.open.remove(&batch);
         debug_assert!(open.is_some(), "only an open batch is done");
         self.settled += outcome.total();
         self.write(|| Entry::Done {
             batch,
             outcome: Settled::from(outcome),
-        });
+        })
     }
 
     /// Elements that are in no batch are taken out.
@@ -144,7 +144,7 @@ impl Journal {
         for batch in flights {
             count += 1;
             let open = self.open.get(&batch.id).map(|open| &open.runs);
-            if open != Some(&runs_of_batch(batch, records)) {
+            if open != Some(&journal_runs(&batch.runs, records)) {
                 return Err(format!(
                     "batch {} is in flight but not open as it is",
                     batch.id.0

@@ -1,4 +1,23 @@
-//! What stands inside a frame: numbers as varints, lists as counts and differences. Pure.
+//! What stands inside a frame. Pure.
+//!
+//! # Format, version 1
+//! Numbers are varints (LEB128); signed ones zigzag. A list is the number of its members, then each.
+//!
+//! ```text
+//! 1 open       = batch runs
+//! 2 done       = batch delivered:counts unconfirmed:counts quarantined:counts dropped
+//! 3 dropped    = reason:u8 runs
+//! 4 checkpoint = start_totals:counts cursor entered entered_totals:counts next_batch
+//!                delivered:counts unconfirmed:counts quarantined:counts dropped
+//!                records:list(seq settled:set unsettled:counts)
+//!                presettled:list(seq runs:set counts) open:list(batch runs)
+//! counts       = samples histograms exemplars
+//! dropped      = list(reason:u8 counts)
+//! runs         = list(seq:signed from:signed length<<2|kind)
+//!                seq less that of the run before, at first 0; from less the end of the run before, where
+//!                that is of the same record; kind 1 sample, 2 histogram, 3 exemplar
+//! set          = list(gap length)    gap since the end of the run before
+//! ```
 //!
 //! A reader of bytes never believes a number before it has looked whether the bytes could hold so much.
 
@@ -93,7 +112,7 @@ fn reason(byte: u8) -> Option<DropReason> {
     DropReason::ALL.into_iter().find(|r| code(*r) == byte)
 }
 
-/// Two bits.
+/// Two bits; never given another meaning either.
 fn kind_code(kind: Kind) -> u64 {
     match kind {
         Kind::Sample => 1,
@@ -133,8 +152,6 @@ fn put_dropped(out: &mut Vec<u8>, dropped: &[(DropReason, Counts)]) {
     }
 }
 
-/// For each run: record, as a difference; first ordinal, from the end of the run before where the record is
-/// the same; length and kind in one number.
 fn put_runs(out: &mut Vec<u8>, runs: &[JournalRun]) {
     put_number(out, runs.len() as u64);
     let (mut seq, mut end) = (Seq(0), 0);
@@ -148,7 +165,6 @@ fn put_runs(out: &mut Vec<u8>, runs: &[JournalRun]) {
     }
 }
 
-/// For each run: how far it is from the one before, and its length.
 fn put_set(out: &mut Vec<u8>, set: &RunSet) {
     put_number(out, set.iter().count() as u64);
     let mut end = 0;

@@ -92,6 +92,7 @@ impl Scribe {
         while !done {
             let work = self.next();
             self.write(work.entries);
+            self.shared.written(self.seen);
             if self.sync_due(work.sync_wanted, work.closing, Instant::now()) {
                 self.sync();
             }

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 
 use fastrand::Rng;
 
+use super::super::entry::Settled;
 use super::super::file::open;
 use super::super::folder_fixture::{Crash, Folder, Op};
 use super::super::recover::Recovered;
 use super::super::world_fixture::World;
 use super::*;
+use crate::queue::batch::BatchId;
 
 const QUEUE: &str = "central";
 
@@ -196,6 +198,25 @@ fn never_touched_again(folder: &Folder) {
             poisoned.insert(name);
         }
     }
+}
+
+#[test]
+fn a_sync_begins_when_a_batch_or_the_log_waits_for_it_and_not_for_a_verdict() {
+    let folder = Folder::default();
+    let mut scribe = scribe(&folder, Past::default(), never_full());
+    let begins = |scribe: &Scribe, wanted| scribe.sync_at(wanted, Instant::now());
+    scribe.write(vec![Entry::Checkpoint(Box::default())]);
+    assert_eq!(begins(&scribe, 1), None, "a new file is durable");
+    let (batch, outcome) = (BatchId(1), Settled::default());
+    scribe.write(vec![Entry::Done { batch, outcome }]);
+    assert_eq!(begins(&scribe, 1), None, "nobody waits for it");
+    let soon = scribe.last_sync.map(|last| last + SYNC_GAP);
+    assert_eq!(begins(&scribe, 2), soon, "the log does");
+    let runs = Vec::new();
+    scribe.write(vec![Entry::Open { batch, runs }]);
+    assert_eq!(begins(&scribe, 0), soon);
+    scribe.sync();
+    assert_eq!(begins(&scribe, 3), None);
 }
 
 #[test]

@@ -69,6 +69,8 @@ pub(super) struct Inner {
     pub(super) entries: Vec<Entry>,
     /// Entries given so far.
     pub(super) given: u64,
+    /// Of these, how many were written, or left out for good.
+    pub(super) written: u64,
     /// Of these, how many are durable, themselves or in a checkpoint.
     pub(super) durable: u64,
     /// Of these, for how many nobody needs to wait any more.
@@ -87,6 +89,12 @@ pub(super) struct Inner {
 impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many entries are in their file, as far as one could be written.
+    pub(super) fn written(&self, seen: u64) {
+        self.lock().written = seen;
+        self.announce();
     }
 
     /// Tells all who wait that they may look again.
@@ -166,6 +174,24 @@ impl JournalWriter {
             let changed = self.shared.changed.notified();
             if let Some(durable) = self.shared.lock().fate(ticket) {
                 return durable;
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits until everything up to the ticket is in the file: a kill of the process does not lose it, the
+    /// loss of power may. Returns too when that cannot be.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when it is dropped.
+    pub async fn written(&self, ticket: Ticket) {
+        loop {
+            let changed = self.shared.changed.notified();
+            {
+                let inner = self.shared.lock();
+                if inner.written >= ticket.0 || inner.ended {
+                    return;
+                }
             }
             changed.await;
         }

@@ -10,6 +10,7 @@ use super::super::entry::Settled;
 use super::super::file::open;
 use super::super::folder_fixture::{Crash, Folder, Op};
 use super::*;
+use crate::log::disk::fs::OsFs;
 use crate::queue::batch::BatchId;
 
 const FIRST: &str = "central.0000000001.journal";
@@ -243,6 +244,22 @@ fn a_journal_that_cannot_be_made_at_the_start_holds_nobody_up() {
 }
 
 #[test]
+fn a_new_file_that_takes_long_holds_nobody_up_who_has_none() {
+    let folder = Folder::default();
+    let writer = started(&folder);
+    folder.refuse(|op| matches!(op, Op::Write(_)).then_some(io::ErrorKind::Other));
+    assert!(!wait(writer.synced(writer.write(opens(1)))));
+    folder.refuse_nothing();
+    until(|| writer.wants_checkpoint());
+    folder.gate(true);
+    let begun = writer.write(checkpoint());
+    folder.until(|state| state.waiting == 1);
+    assert!(!wait(writer.synced(writer.write(opens(2)))));
+    folder.gate(false);
+    assert!(writer.sync_now() && wait(writer.synced(begun)));
+}
+
+#[test]
 fn a_new_file_is_tried_at_most_twice_a_second() {
     let folder = Folder::default();
     folder.refuse(|_| Some(io::ErrorKind::Other));
@@ -322,4 +339,26 @@ fn a_writer_that_is_dropped_ends_its_thread_with_all_written() {
         .into_iter()
         .filter(|op| matches!(op, Op::Sync(_)));
     assert_eq!(syncs.count(), 2);
+}
+
+#[test]
+fn a_folder_of_the_system_serves_as_well() {
+    let path = tempfile::tempdir().unwrap();
+    let fs: Arc<dyn Fs> = Arc::new(OsFs::open(path.path(), Duration::ZERO).unwrap());
+    let start = |past| {
+        let fs = Arc::clone(&fs);
+        let (first, never) = (Checkpoint::default(), Arc::new(|| false));
+        JournalWriter::start(fs, "central", past, first, never).unwrap()
+    };
+    let writer = start(Past::default());
+    assert!(wait(writer.synced(writer.write(opens(7)))));
+    assert!(writer.close());
+    let opened = open(&*fs, "central").unwrap();
+    let found = opened.recovered.unwrap();
+    assert_eq!((found.next_batch, found.open.len()), (8, 1));
+    let writer = start(opened.past);
+    assert!(writer.sync_now() && writer.health().generation == 2);
+    let mut names = fs.list().unwrap();
+    names.sort();
+    assert_eq!(names, [SECOND, "lock"]);
 }
