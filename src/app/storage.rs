@@ -139,11 +139,20 @@ impl Storage {
             .flatten()
             .map(|resume| Arc::clone(&resume.journal))
             .collect();
-        disk.before_delete(Box::new(move || {
-            kept.iter().all(|journal| journal.sync_now())
-        }));
         let repeats = (config.ack == AckMode::Fsync)
             .then(|| Arc::new(Repeats::new(&disk, opened.end, Instant::now())));
+        let (held, asked) = (Arc::downgrade(&disk), repeats.clone());
+        disk.before_delete(Box::new(move || {
+            // Bodies that may come again are compared with what is there.
+            let roomy = || {
+                held.upgrade()
+                    .is_some_and(|log| log.occupancy().is_half_empty())
+            };
+            let wanted = asked
+                .as_ref()
+                .is_some_and(|repeats| repeats.is_asked(Instant::now()));
+            !(wanted && roomy()) && kept.iter().all(|journal| journal.sync_now())
+        }));
         Self {
             front,
             log,

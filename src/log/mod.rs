@@ -161,6 +161,13 @@ pub struct Occupancy {
     pub records: u64,
 }
 
+impl Occupancy {
+    /// There is no hurry to delete anything.
+    pub fn is_half_empty(&self) -> bool {
+        self.bytes < self.limit / 2
+    }
+}
+
 /// Number of a queue among the log's readers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct QueueIndex(pub u8);

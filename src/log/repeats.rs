@@ -70,6 +70,11 @@ impl Repeats {
         }
     }
 
+    /// Senders may still come again with what is there.
+    pub fn is_asked(&self, now: Instant) -> bool {
+        now < self.until && !self.records.is_empty()
+    }
+
     /// Records that may hold these bytes; they have to be read to know.
     pub fn candidates(&self, repeat: &Repeat<'_>, now: Instant) -> Vec<Seq> {
         let length = u32::try_from(repeat.body.len()).unwrap_or(u32::MAX);
