@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::cache::Cache;
 use super::fs::Fs;
-use super::read::Cache;
 use super::reserve::Reserve;
 use super::segment::{self, Entry, Header};
 use super::write::Writer;
