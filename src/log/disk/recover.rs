@@ -115,6 +115,7 @@ pub(super) fn recover(
     };
     let known = Known {
         next,
+        free_names: next,
         totals,
         bytes: opened.bytes,
         reserved: 0,

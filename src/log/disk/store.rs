@@ -103,6 +103,9 @@ pub(super) struct Known {
     pub(super) segments: BTreeMap<u64, Segment>,
     /// One past the last durable record.
     pub(super) next: Seq,
+    /// From here on names are free. None is used twice: a file that should be gone may still be tried to be
+    /// removed.
+    pub(super) free_names: Seq,
     pub(super) totals: Counts,
     /// Bytes of all segments.
     pub(super) bytes: u64,

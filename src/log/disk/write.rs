@@ -107,13 +107,10 @@ impl Writer {
     /// A new segment: header and name are durable when this returns.
     pub(super) fn begin(&mut self, store: &Store, created_ms: i64) -> io::Result<()> {
         self.seal(store);
-        let (void_from, before, newest) = {
+        let (void_from, before, free) = {
             let known = store.known();
-            let newest = known.segments.keys().next_back().copied();
-            (known.next, known.totals, newest)
+            (known.next, known.totals, known.free_names.max(known.next))
         };
-        // An empty one that could not be removed may bear a higher number than is used yet.
-        let free = newest.map_or(void_from, |newest| void_from.max(Seq(newest + 1)));
         let (first, file) = create(store, free)?;
         let header = Header {
             salt: (store.options.salt)(),
@@ -250,7 +247,10 @@ fn create(store: &Store, first: Seq) -> io::Result<(Seq, Box<dyn File>)> {
         match store.fs.create(&segment::name_of(first)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => first = first.next(),
             Err(error) => return Err(error),
-            Ok(file) => return Ok((first, file)),
+            Ok(file) => {
+                store.known().free_names = first.next();
+                return Ok((first, file));
+            }
         }
     }
     Err(io::Error::from(io::ErrorKind::AlreadyExists))
