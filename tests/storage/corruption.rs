@@ -378,6 +378,40 @@ fn try_open(fs: &ModelFs) -> Result<(Store, Opened), StorageError> {
 }
 
 #[test]
+fn to_start_only_the_ends_of_sealed_segments_are_read() {
+    let fs = ModelFs::new(0);
+    let mut options = options(&[true]);
+    options.max_bytes = 1 << 30;
+    let (store, mut written) = (open(&fs, &options), BTreeMap::new());
+    for id in 1..=600 {
+        append(&store, id, 2000, &mut written);
+    }
+    store.seal();
+    let segments = fs
+        .names()
+        .iter()
+        .filter(|name| name.ends_with(".segment"))
+        .count();
+    assert!(segments > 250, "{segments} segments");
+    let before = fs.times(Op::Read);
+    let store = open(&fs, &options);
+    let reads = fs.times(Op::Read) - before;
+    // The header and the trailer of each, and the format.
+    assert!(
+        reads <= 2 * segments + 1,
+        "{reads} reads for {segments} segments"
+    );
+    assert_eq!(store.next(), Seq(601));
+    assert!(
+        store.memory_bytes() < 400 * segments,
+        "{} bytes",
+        store.memory_bytes()
+    );
+    assert_eq!(all(&store).len(), 600);
+    assert!(store.memory_bytes() < 5 << 20);
+}
+
+#[test]
 fn a_folder_of_another_version_is_not_touched() {
     let fs = ModelFs::new(0);
     fs.put("format", b"sluicegate storage 2\n".to_vec());

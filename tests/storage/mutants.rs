@@ -7,6 +7,9 @@ use sluicegate::log::disk::mutants::{Mutant, put_in};
 use super::corruption;
 use super::random::attempt;
 
+/// Runs until something fails; says what.
+type Test = fn() -> Option<String>;
+
 /// The first failure among some seeds.
 fn at_random() -> Option<String> {
     (0..400).find_map(|seed| attempt(seed).err())
@@ -20,7 +23,7 @@ fn by_flipping() -> Option<String> {
 
 #[test]
 fn each_fault_is_noticed_by_the_test_that_is_there_for_it() {
-    let expected: [(Mutant, fn() -> Option<String>, &str); 8] = [
+    let expected: [(Mutant, Test, &str); 8] = [
         (Mutant::AckBeforeWrite, at_random, "the body of "),
         (Mutant::AckBeforeSync, at_random, ""),
         (Mutant::NoDirSync, at_random, "was acknowledged and is gone"),

@@ -488,3 +488,32 @@ impl World {
 fn id_of(body: &[u8]) -> u64 {
     u64::from_le_bytes(body[..8].try_into().expect("a body has eight bytes"))
 }
+
+#[test]
+fn a_file_that_should_be_gone_does_not_take_a_new_one_of_its_name_with_it() {
+    let fs = ModelFs::new(1);
+    let mut options = options(&[true]);
+    options.segment_records = 1;
+    let store = super::records::open(&fs, &options);
+    let commit = |id| store.commit(&[pending(id, 10)], |_, _| {}).0;
+    assert_eq!(commit(1), 1);
+    // A segment that does not come about, and cannot be removed.
+    fs.refuse(|op, _| match op {
+        Op::SyncDir => Some(ENOSPC),
+        Op::Remove => Some(EIO),
+        _ => None,
+    });
+    assert_eq!(commit(2), 0);
+    // Now it can, but nobody says that it stays so.
+    fs.refuse(|op, _| (op == Op::SyncDir).then_some(EIO));
+    store.tend(WALL, &|| true);
+    fs.well();
+    assert_eq!(commit(3), 1);
+    store.tend(WALL, &|| true);
+    assert_eq!(all(&store).len(), 2);
+    assert_eq!(
+        all(&super::records::open(&fs, &options)).len(),
+        2,
+        "it is there after a restart"
+    );
+}

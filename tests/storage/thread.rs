@@ -1,13 +1,16 @@
 //! The log with its thread: when an append is answered, and what a failing disk does to those who wait.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
 use sluicegate::log::disk::fs::{Fs, OsFs};
+use sluicegate::log::disk::health::Probe;
 use sluicegate::log::disk::{DiskLog, DiskOptions, Floor, OnFull};
-use sluicegate::log::{Log, LogError, NewRecord, QueueIndex, Record, Seq, Tenant};
+use sluicegate::log::{Gone, Log, LogError, NewRecord, QueueIndex, Record, Seq, Tenant};
+use sluicegate::model::counts::{Counts, Kind};
 use sluicegate::model::runs::RunSet;
 use sluicegate::wire::compression::Encoding;
 use sluicegate::wire::decoded::{Decoded, IdentityKey, Protocol, WalkLimits};
@@ -399,4 +402,192 @@ async fn a_real_folder_is_closed_sealed_and_read_again() {
     names.sort();
     let known = ["00000000000000000001.segment", "format", "lock", "reserve"];
     assert_eq!(names, known, "the probe is gone");
+}
+
+/// Three bodies of 100 KiB, which is all that a log of 400 KiB takes.
+async fn filled(fs: &ModelFs, options: DiskOptions) -> Arc<DiskLog> {
+    let log = open(
+        fs,
+        DiskOptions {
+            max_bytes: 400 << 10,
+            ..options
+        },
+    );
+    for id in 1..4 {
+        append(&log, large(id)).await.expect("there is room");
+    }
+    log
+}
+
+fn large(id: u64) -> NewRecord {
+    NewRecord {
+        body: Bytes::from(vec![id as u8; 100 << 10]),
+        ..request(id, 1)
+    }
+}
+
+async fn append_waiting(log: &Arc<DiskLog>, new: NewRecord) -> Result<Arc<Record>, LogError> {
+    let bytes = new.body.len() as u64;
+    let room = log.reserve(bytes, &new.tenant, LONG).await?;
+    log.append(new, room).await
+}
+
+#[tokio::test]
+async fn what_only_queues_want_that_are_not_required_goes_for_room_oldest_first() {
+    let fs = ModelFs::new(1);
+    let required = vec![true, false];
+    let log = filled(
+        &fs,
+        DiskOptions {
+            required,
+            ..options()
+        },
+    )
+    .await;
+    assert!(matches!(
+        append(&log, large(4)).await,
+        Err(LogError::Full { .. })
+    ));
+    (1..4).for_each(|seq| log.release(Q, Seq(seq)));
+    append_waiting(&log, large(4)).await.expect("there is room");
+    assert_eq!(log.why_gone(Seq(1)), Gone::ForRoom);
+    let first = log
+        .fetch(QueueIndex(1), Seq(1))
+        .expect("the others are there");
+    assert!(first.record.seq > Seq(1));
+    assert!(log.occupancy().bytes <= 400 << 10);
+}
+
+#[tokio::test]
+async fn the_oldest_goes_for_room_if_the_user_wants_it_so() {
+    let fs = ModelFs::new(1);
+    let on_full = OnFull::DropOldest;
+    let log = filled(
+        &fs,
+        DiskOptions {
+            on_full,
+            ..options()
+        },
+    )
+    .await;
+    append_waiting(&log, large(4)).await.expect("there is room");
+    assert_eq!(log.why_gone(Seq(1)), Gone::ForRoom);
+    let first = log.first(Seq(1)).expect("the others are there");
+    // What went is told by the totals of what is left.
+    assert_eq!((first.totals - first.admitted).samples, first.seq.0 - 1);
+}
+
+#[tokio::test]
+async fn what_is_older_than_the_user_wants_goes() {
+    let fs = ModelFs::new(1);
+    let max_age = Some(Duration::from_secs(3600));
+    let log = open(
+        &fs,
+        DiskOptions {
+            max_age,
+            ..options()
+        },
+    );
+    append(&log, request(1, 2)).await.expect("the disk is well");
+    log.close();
+    let now_ms = WALL + 3600 * 1000 + 1;
+    let log = open(
+        &fs,
+        DiskOptions {
+            max_age,
+            now_ms,
+            ..options()
+        },
+    );
+    assert_eq!(log.first(Seq(0)).map(|first| first.seq), Some(Seq(1)));
+    let deadline = Instant::now() + LONG;
+    while log.first(Seq(0)).is_some() {
+        assert!(Instant::now() < deadline, "it goes");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(log.why_gone(Seq(1)), Gone::TooOld);
+    assert_eq!(
+        log.end_behind(Seq(1))
+            .map(|(end, totals)| (end, totals.samples)),
+        Some((Seq(2), 2))
+    );
+}
+
+#[tokio::test]
+async fn a_tenant_that_holds_over_half_of_a_crowded_log_waits_and_others_do_not() {
+    let fs = ModelFs::new(1);
+    let log = filled(&fs, options()).await;
+    let other = Arc::new(Tenant(vec![("x-scope-orgid".to_owned(), "b".to_owned())]));
+    let new = NewRecord {
+        tenant: Arc::clone(&other),
+        body: Bytes::from(vec![1; 30 << 10]),
+        ..request(4, 1)
+    };
+    append(&log, new).await.expect("there is room");
+    let crowded = log.reserve(1000, &Tenant::default(), Duration::ZERO).await;
+    assert!(matches!(crowded, Err(LogError::Full { .. })));
+    assert!(log.reserve(1000, &other, Duration::ZERO).await.is_ok());
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_before_settlement_is_durable() {
+    let fs = ModelFs::new(1);
+    let log = filled(&fs, options()).await;
+    let durable = Arc::new(AtomicBool::new(false));
+    let hook = Arc::clone(&durable);
+    log.before_delete(Box::new(move || hook.load(Ordering::Relaxed)));
+    (1..4).for_each(|seq| log.release(Q, Seq(seq)));
+    let full = log
+        .reserve(200 << 10, &Tenant::default(), Duration::from_millis(300))
+        .await;
+    assert!(matches!(full, Err(LogError::Full { .. })));
+    assert!(log.first(Seq(0)).is_some_and(|first| first.seq == Seq(1)));
+    durable.store(true, Ordering::Relaxed);
+    let room = log.reserve(200 << 10, &Tenant::default(), LONG).await;
+    assert!(room.is_ok());
+}
+
+#[tokio::test]
+async fn a_journals_floor_stands_although_the_log_was_lost() {
+    let fs = ModelFs::new(1);
+    let floor = Floor {
+        next: Seq(500),
+        totals: Counts::of(Kind::Sample, 9000),
+    };
+    let (log, opened) = DiskLog::open(Arc::new(fs.clone()), options(), floor).expect("it is new");
+    assert_eq!((opened.first, opened.next), (Seq(500), Seq(500)));
+    let record = append(&log, request(1, 2)).await.expect("the disk is well");
+    assert_eq!((record.seq, record.totals.samples), (Seq(500), 9002));
+    assert_eq!(log.end_behind(Seq(3)), None, "there is one behind");
+}
+
+#[test]
+fn a_log_takes_seven_tenths_of_the_room_by_default_and_ten_gibibytes_at_most() {
+    use sluicegate::log::disk::default_max_bytes;
+    assert_eq!(default_max_bytes(1000, 0), 700);
+    assert_eq!(default_max_bytes(300, 700), 700, "what it holds is its own");
+    assert_eq!(default_max_bytes(1 << 40, 0), 10 << 30);
+}
+
+#[test]
+fn a_slow_disk_is_told_with_its_numbers() {
+    let ms = Duration::from_millis;
+    let slow = Probe {
+        syncs: 20,
+        median: ms(40),
+        max: ms(900),
+    };
+    let advice = slow.advice().expect("it is slow");
+    for part in ["40 ms", "20", "900 ms", "16.7 requests a second"] {
+        assert!(advice.contains(part), "{part} is not in {advice}");
+    }
+    assert_eq!(
+        Probe {
+            syncs: 20,
+            median: ms(3),
+            max: ms(900)
+        }
+        .advice(),
+        None
+    );
 }

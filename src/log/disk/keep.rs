@@ -29,7 +29,7 @@ impl Store {
         if held + bytes > limit {
             known.untidy = true;
             known.wanted = known.wanted.max(bytes);
-            if known.reserved > 0 || !known.is_empty(&self.options) {
+            if known.reserved > 0 || !known.is_empty() {
                 return Err(held + bytes - limit);
             }
         }
@@ -200,11 +200,9 @@ impl Store {
 }
 
 impl Known {
-    /// No queue that is required still wants anything.
-    fn is_empty(&self, options: &StoreOptions) -> bool {
-        self.segments
-            .values()
-            .all(|segment| segment.is_free(options))
+    /// There is nothing left that could make room by going.
+    fn is_empty(&self) -> bool {
+        self.doomed.is_empty() && self.segments.values().all(|segment| segment.span() == 0)
     }
 
     fn plan(&self, options: &StoreOptions, now_ms: i64) -> Plan {

@@ -1,23 +1,22 @@
 //! The log on disk as ingest and the queues see it: [`Store`] with a thread that writes.
 
-use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::fs::Fs;
-use super::health::{self, Health, Watch, Watched};
+use super::health::{self, Health, Watched};
 use super::reserve::Reserve;
+use super::shared::{Core, unwritable};
 use super::store::{Pending, Store, StoreOptions};
 use super::writer::{self, Append, Command};
 use super::{DiskOptions, Floor, Opened, StorageError, lock};
-use crate::log::drain::DrainRate;
 use crate::log::handoff::HandOff;
 use crate::log::{
     Fetched, Gone, Log, LogError, NewRecord, Occupancy, QueueIndex, RECORD_OVERHEAD, Record, Seq,
@@ -25,16 +24,9 @@ use crate::log::{
 };
 use crate::model::counts::Counts;
 
-/// While the disk takes nothing, one request is let through to try it in this time.
-const TRY_EVERY: Duration = Duration::from_millis(250);
-/// When to come back if the disk takes nothing, and what is added at random.
-const UNWRITABLE_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(1));
 /// How often a request that waits for room looks by itself: what only queues that are not required still
 /// want goes when it asks.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// How long nothing is deleted after it could not be made sure that settlement is durable.
-const TEND_AGAIN: Duration = Duration::from_millis(200);
-
 /// Asked before anything is deleted: makes durable what queues have settled, or says `false`.
 pub type BeforeDelete = Box<dyn Fn() -> bool + Send + Sync>;
 
@@ -43,30 +35,6 @@ pub struct DiskLog {
     core: Arc<Core>,
     commands: Mutex<Sender<Command>>,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What the writer's thread shares with everyone else.
-pub(super) struct Core {
-    pub(super) store: Store,
-    watch: Arc<Watch>,
-    handoff: Mutex<HandOff>,
-    trouble: Mutex<Option<Trouble>>,
-    drain: Mutex<DrainRate>,
-    before_delete: OnceLock<BeforeDelete>,
-    /// The writer knows that there is something to delete.
-    tend_asked: AtomicBool,
-    not_before: Mutex<Option<std::time::Instant>>,
-    closed: AtomicBool,
-    /// A record was appended.
-    appended: Notify,
-    /// Room came free, or the log became writable.
-    freed: Notify,
-}
-
-/// The disk takes nothing.
-struct Trouble {
-    since: Instant,
-    tried: Instant,
 }
 
 /// Room in the log, promised to a request whose body is not read yet.
@@ -104,19 +72,8 @@ impl DiskLog {
         let age = |age: Duration| i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
         store.max_age_ms = options.max_age.map(age);
         let (store, opened) = Store::open(watched, store, floor)?;
-        let core = Arc::new(Core {
-            store,
-            watch,
-            handoff: Mutex::new(HandOff::new(options.handoff_limit, queues)),
-            trouble: Mutex::new(None),
-            drain: Mutex::new(DrainRate::new()),
-            before_delete: OnceLock::new(),
-            tend_asked: AtomicBool::new(false),
-            not_before: Mutex::new(None),
-            closed: AtomicBool::new(false),
-            appended: Notify::new(),
-            freed: Notify::new(),
-        });
+        let handoff = HandOff::new(options.handoff_limit, queues);
+        let core = Core::new(store, watch, handoff);
         let (commands, asked) = channel();
         let writer = Arc::clone(&core);
         let thread = spawn("log", move || writer::run(&writer, &asked))?;
@@ -285,109 +242,6 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
         what: "starting a thread",
         error,
     })
-}
-
-fn unwritable() -> LogError {
-    let (least, random) = UNWRITABLE_RETRY;
-    LogError::Unwritable {
-        retry_after: least + random.mul_f64(fastrand::f64()),
-    }
-}
-
-impl Core {
-    /// The disk takes records, as far as is known, or it is time to find out.
-    fn may_try(&self) -> Result<(), LogError> {
-        let mut trouble = lock(&self.trouble);
-        if trouble.is_none() && !self.store.reserve().is_there() {
-            let now = Instant::now();
-            // The first is let through.
-            *trouble = Some(Trouble {
-                since: now,
-                tried: now.checked_sub(TRY_EVERY).unwrap_or(now),
-            });
-        }
-        match &mut *trouble {
-            Some(trouble) if trouble.tried.elapsed() < TRY_EVERY => Err(unwritable()),
-            Some(trouble) => {
-                trouble.tried = Instant::now();
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Writes a group, and tells everyone who waits.
-    pub(super) fn commit(&self, group: Vec<Append>) {
-        let (pending, rest): (Vec<_>, Vec<_>) = group
-            .into_iter()
-            .map(|append| (append.pending, (append.decoded, append.room, append.done)))
-            .unzip();
-        let mut records = Vec::with_capacity(pending.len());
-        let (durable, error) = self.store.commit(&pending, |index, record| {
-            lock(&self.handoff).put(record, Arc::clone(&rest[index].0));
-            records.push(Arc::clone(record));
-        });
-        self.note(error.as_ref());
-        let mut records = records.into_iter();
-        for (index, (_, room, done)) in rest.into_iter().enumerate() {
-            drop(room);
-            let answer = records.next().filter(|_| index < durable);
-            // Who has gone meanwhile does not hear that it was written.
-            drop(done.send(answer.ok_or_else(unwritable)));
-        }
-        self.appended.notify_waiters();
-    }
-
-    /// Remembers whether the disk took the last group.
-    fn note(&self, error: Option<&io::Error>) {
-        let mut trouble = lock(&self.trouble);
-        let now = Instant::now();
-        match (error, &mut *trouble) {
-            (None, None) => {}
-            (None, Some(was)) => {
-                tracing::info!(after = ?was.since.elapsed(), "the log can be written again");
-                *trouble = None;
-            }
-            (Some(_), Some(was)) => was.tried = was.tried.max(now),
-            (Some(error), None) => {
-                tracing::error!(%error, "the log cannot be written; senders are told to come back");
-                *trouble = Some(Trouble {
-                    since: now,
-                    tried: now,
-                });
-            }
-        }
-    }
-
-    pub(super) fn asked_to_tend(&self) {
-        self.tend_asked.store(false, Ordering::Relaxed);
-        *lock(&self.not_before) = None;
-    }
-
-    /// Deleting was not put off just now.
-    pub(super) fn may_tend(&self) -> bool {
-        lock(&self.not_before).is_none_or(|until| until <= std::time::Instant::now())
-    }
-
-    /// Deletes what may go.
-    pub(super) fn tend(&self) {
-        self.tend_asked.store(false, Ordering::Relaxed);
-        let freed = self.store.tend(self.now_ms(), &|| {
-            self.before_delete.get().is_none_or(|hook| hook())
-        });
-        let put_off = self.store.is_untidy();
-        *lock(&self.not_before) = put_off.then(|| std::time::Instant::now() + TEND_AGAIN);
-        if freed > 0 {
-            lock(&self.drain).freed(freed);
-            self.freed.notify_waiters();
-        }
-    }
-
-    /// The wall clock as it was when the log was opened, and went on: no jump makes anything old.
-    fn now_ms(&self) -> i64 {
-        let (opened, wall) = self.store.options.opened;
-        wall.saturating_add(opened.elapsed().as_millis() as i64)
-    }
 }
 
 impl Log for DiskLog {

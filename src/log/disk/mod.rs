@@ -87,7 +87,9 @@
 //! carries sequence and totals through a restart. One that makes records of an older segment void stays
 //! until that one is gone.
 
+mod cache;
 pub mod fs;
+mod group;
 pub mod health;
 mod keep;
 mod log;
@@ -103,6 +105,7 @@ mod recover;
 pub mod reserve;
 mod scan;
 pub mod segment;
+mod shared;
 pub mod store;
 mod write;
 mod writer;

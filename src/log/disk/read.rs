@@ -1,6 +1,5 @@
 //! Records from the disk. No lock is held while it is asked.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,60 +20,8 @@ use crate::model::runs::RunSet;
 use crate::wire::compression::Encoding;
 use crate::wire::decoded::Protocol;
 
-/// Bytes of entries kept, of at least one segment.
-const INDEX_BYTES: usize = 4 << 20;
-/// Files kept open.
-const FILES: usize = 16;
 /// How often a file that cannot be opened is tried, and the time between.
 const OPEN_TRIES: (u32, Duration) = (4, Duration::from_millis(50));
-
-/// Entries and files that were used last, the latest at the end.
-#[derive(Default)]
-pub(super) struct Cache {
-    indexes: VecDeque<(u64, Arc<Vec<Entry>>)>,
-    files: VecDeque<(u64, Arc<dyn File>)>,
-}
-
-impl Cache {
-    pub(super) fn bytes(&self) -> usize {
-        let indexes = self.indexes.iter().map(|(_, index)| index_bytes(index));
-        indexes.sum()
-    }
-
-    fn index(&mut self, key: u64) -> Option<Arc<Vec<Entry>>> {
-        let place = self.indexes.iter().position(|(held, _)| *held == key)?;
-        let held = self.indexes.remove(place)?;
-        self.indexes.push_back(held);
-        self.indexes.back().map(|(_, index)| Arc::clone(index))
-    }
-
-    fn keep_index(&mut self, key: u64, index: Arc<Vec<Entry>>) {
-        self.indexes.retain(|(held, _)| *held != key);
-        self.indexes.push_back((key, index));
-        while self.indexes.len() > 1 && self.bytes() > INDEX_BYTES {
-            self.indexes.pop_front();
-        }
-    }
-
-    fn file(&mut self, key: u64) -> Option<Arc<dyn File>> {
-        let place = self.files.iter().position(|(held, _)| *held == key)?;
-        let held = self.files.remove(place)?;
-        self.files.push_back(held);
-        self.files.back().map(|(_, file)| Arc::clone(file))
-    }
-
-    fn keep_file(&mut self, key: u64, file: Arc<dyn File>) {
-        self.files.retain(|(held, _)| *held != key);
-        self.files.push_back((key, file));
-        if self.files.len() > FILES {
-            self.files.pop_front();
-        }
-    }
-}
-
-fn index_bytes(index: &[Entry]) -> usize {
-    size_of_val(index)
-}
 
 /// A segment as a reader sees it at one moment.
 struct View {
@@ -285,9 +232,7 @@ impl Store {
     }
 
     pub(super) fn forget_segment(&self, key: u64) {
-        let mut cache = lock(&self.cache);
-        cache.indexes.retain(|(held, _)| *held != key);
-        cache.files.retain(|(held, _)| *held != key);
+        lock(&self.cache).forget(key);
     }
 
     /// A segment that cannot be opened is left where it is, and not read any more.

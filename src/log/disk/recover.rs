@@ -117,6 +117,7 @@ pub(super) fn recover(
     };
     let known = Known {
         next,
+        free_names: next,
         totals,
         bytes: opened.bytes,
         reserved: 0,
@@ -206,7 +207,11 @@ fn look(fs: &dyn Fs, name: &str, queues: usize) -> Found {
         return Found::Unreadable;
     };
     let mut bytes = Window::new(&*file, size);
-    let Some(header) = Header::decode(bytes.get(0, HEADER_LEN as usize)) else {
+    let mut start = vec![0; size.min(HEADER_LEN) as usize];
+    if read(&*file, &mut start, 0).is_err() {
+        return Found::Unreadable;
+    }
+    let Some(header) = Header::decode(&start) else {
         return if bytes.is_zero_from(0) {
             Found::Nothing
         } else {

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::cache::Cache;
 use super::fs::Fs;
-use super::read::Cache;
 use super::reserve::Reserve;
 use super::segment::{self, Entry, Header};
 use super::write::Writer;
@@ -103,6 +103,9 @@ pub(super) struct Known {
     pub(super) segments: BTreeMap<u64, Segment>,
     /// One past the last durable record.
     pub(super) next: Seq,
+    /// From here on names are free. None is used twice: a file that should be gone may still be tried to be
+    /// removed.
+    pub(super) free_names: Seq,
     pub(super) totals: Counts,
     /// Bytes of all segments.
     pub(super) bytes: u64,

@@ -3,18 +3,14 @@
 use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::fs::File;
+use super::group::head_room;
 use super::mutants::{self, Mutant};
-use super::record::{self, Head};
 use super::segment::{self, Entry, HEADER_LEN, Header};
 use super::store::{Form, Pending, Segment, Store};
 use crate::log::{Record, Seq};
 use crate::model::runs::RunSet;
 
-/// Bodies from this size on are written from where they are.
-const LARGE_BODY: usize = 64 << 10;
 /// How many names are tried for a new segment.
 const NAMES: u64 = 64;
 
@@ -25,20 +21,13 @@ pub(super) struct Writer {
 }
 
 /// The segment that is being written.
-struct Active {
+pub(super) struct Active {
     file: Arc<dyn File>,
-    header: Header,
+    pub(super) header: Header,
     /// Where the last durable record ends.
-    end: u64,
-    next: Seq,
-    records: u32,
-}
-
-/// Records on their way to the disk.
-struct Group {
-    records: Vec<(Arc<Record>, Entry)>,
-    /// What is written: gathered bytes, and a large body behind them.
-    pieces: Vec<(Vec<u8>, Bytes)>,
+    pub(super) end: u64,
+    pub(super) next: Seq,
+    pub(super) records: u32,
 }
 
 impl Writer {
@@ -118,13 +107,10 @@ impl Writer {
     /// A new segment: header and name are durable when this returns.
     pub(super) fn begin(&mut self, store: &Store, created_ms: i64) -> io::Result<()> {
         self.seal(store);
-        let (void_from, before, newest) = {
+        let (void_from, before, free) = {
             let known = store.known();
-            let newest = known.segments.keys().next_back().copied();
-            (known.next, known.totals, newest)
+            (known.next, known.totals, known.free_names.max(known.next))
         };
-        // An empty one that could not be removed may bear a higher number than is used yet.
-        let free = newest.map_or(void_from, |newest| void_from.max(Seq(newest + 1)));
         let (first, file) = create(store, free)?;
         let header = Header {
             salt: (store.options.salt)(),
@@ -205,84 +191,6 @@ impl Active {
         self.records == 0
             || self.records < store.options.segment_records && bytes <= store.options.segment_bytes
     }
-
-    /// As many of these as the segment takes, at least one.
-    fn group(&self, store: &Store, pending: &[Pending]) -> Group {
-        let seed = record::seed(self.header.salt);
-        let mut totals = store.known().totals;
-        let mut group = Group {
-            records: Vec::with_capacity(pending.len()),
-            pieces: vec![(Vec::new(), Bytes::new())],
-        };
-        let (mut seq, mut at) = (self.next, self.end);
-        for new in pending {
-            let bytes = at + new.body.len() as u64 + head_room(new);
-            let records = self.records + group.records.len() as u32;
-            let full =
-                records >= store.options.segment_records || bytes > store.options.segment_bytes;
-            if full && records > 0 {
-                break;
-            }
-            totals += new.admitted;
-            let record = record_of(new, seq, totals);
-            let head = Head {
-                seq: seq.0,
-                arrival_ms: new.arrival_ms,
-                protocol: new.protocol,
-                encoding: new.encoding,
-                body_len: record.body_len,
-                body_crc: crc32c::crc32c(&new.body),
-                counts: new.counts,
-                admitted: new.admitted,
-                totals,
-            };
-            let length = group.push(seed, &head, &record, &new.body);
-            let entry = Entry {
-                seq: seq.0,
-                at,
-                head: length,
-                body: record.body_len,
-                arrival_ms: new.arrival_ms,
-                counts: record::small(new.counts),
-                admitted: record::small(new.admitted),
-                totals,
-            };
-            (seq, at) = (seq.next(), entry.end());
-            group.records.push((Arc::new(record), entry));
-        }
-        group
-    }
-}
-
-impl Group {
-    /// Adds a record's bytes; says how many are its prefix and header.
-    fn push(&mut self, seed: u32, head: &Head, record: &Record, body: &Bytes) -> u32 {
-        let (gathered, large) = self.pieces.last_mut().expect("there is always one");
-        let length = record::encode(gathered, seed, head, &record.tenant, &record.skipped);
-        if body.len() < LARGE_BODY {
-            gathered.extend_from_slice(body);
-        } else {
-            *large = body.clone();
-            self.pieces.push((Vec::new(), Bytes::new()));
-        }
-        length
-    }
-
-    fn write(&self, file: &dyn File, from: u64) -> io::Result<()> {
-        if mutants::present(Mutant::AckBeforeWrite) {
-            return Ok(());
-        }
-        let mut at = from;
-        for (gathered, large) in &self.pieces {
-            for bytes in [gathered.as_slice(), large] {
-                if !bytes.is_empty() {
-                    file.write_at(bytes, at)?;
-                }
-                at += bytes.len() as u64;
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Store {
@@ -339,36 +247,13 @@ fn create(store: &Store, first: Seq) -> io::Result<(Seq, Box<dyn File>)> {
         match store.fs.create(&segment::name_of(first)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => first = first.next(),
             Err(error) => return Err(error),
-            Ok(file) => return Ok((first, file)),
+            Ok(file) => {
+                store.known().free_names = first.next();
+                return Ok((first, file));
+            }
         }
     }
     Err(io::Error::from(io::ErrorKind::AlreadyExists))
-}
-
-/// Room for a record's prefix and header, a little more than they need.
-fn head_room(new: &Pending) -> u64 {
-    let tenant = new.tenant.0.iter();
-    let tenant: usize = tenant
-        .map(|(name, value)| 8 + name.len() + value.len())
-        .sum();
-    (128 + tenant + new.skipped.heap_bytes()) as u64
-}
-
-fn record_of(new: &Pending, seq: Seq, totals: crate::model::counts::Counts) -> Record {
-    Record {
-        seq,
-        arrival_ms: new.arrival_ms,
-        arrived: new.arrived,
-        protocol: new.protocol,
-        encoding: new.encoding,
-        tenant: Arc::clone(&new.tenant),
-        counts: new.counts,
-        skipped: new.skipped.clone(),
-        admitted: new.admitted,
-        totals,
-        body_len: new.body.len() as u32,
-        ack: new.ack.clone(),
-    }
 }
 
 fn is_full(error: &io::Error) -> bool {

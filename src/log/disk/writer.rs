@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::log::{Core, Room};
+use super::log::Room;
+use super::shared::Core;
 use super::store::Pending;
 use crate::log::{LogError, Record};
 use crate::wire::decoded::Decoded;

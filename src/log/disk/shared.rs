@@ -1,0 +1,168 @@
+//! What the writer's thread shares with everyone else: the store, and who is told when it changes.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::health::Watch;
+use super::lock;
+use super::log::BeforeDelete;
+use super::store::Store;
+use super::writer::Append;
+use crate::log::LogError;
+use crate::log::drain::DrainRate;
+use crate::log::handoff::HandOff;
+
+/// While the disk takes nothing, one request is let through to try it in this time.
+const TRY_EVERY: Duration = Duration::from_millis(250);
+/// When to come back if the disk takes nothing, and what is added at random.
+const UNWRITABLE_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(1));
+/// How long nothing is deleted after it could not be made sure that settlement is durable.
+const TEND_AGAIN: Duration = Duration::from_millis(200);
+
+/// What the writer's thread shares with everyone else.
+pub(super) struct Core {
+    pub(super) store: Store,
+    pub(super) watch: Arc<Watch>,
+    pub(super) handoff: Mutex<HandOff>,
+    pub(super) trouble: Mutex<Option<Trouble>>,
+    pub(super) drain: Mutex<DrainRate>,
+    pub(super) before_delete: OnceLock<BeforeDelete>,
+    /// The writer knows that there is something to delete.
+    pub(super) tend_asked: AtomicBool,
+    not_before: Mutex<Option<std::time::Instant>>,
+    pub(super) closed: AtomicBool,
+    /// A record was appended.
+    pub(super) appended: Notify,
+    /// Room came free, or the log became writable.
+    pub(super) freed: Notify,
+}
+
+/// The disk takes nothing.
+pub(super) struct Trouble {
+    pub(super) since: Instant,
+    tried: Instant,
+}
+
+impl Core {
+    pub(super) fn new(store: Store, watch: Arc<Watch>, handoff: HandOff) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            watch,
+            handoff: Mutex::new(handoff),
+            trouble: Mutex::new(None),
+            drain: Mutex::new(DrainRate::new()),
+            before_delete: OnceLock::new(),
+            tend_asked: AtomicBool::new(false),
+            not_before: Mutex::new(None),
+            closed: AtomicBool::new(false),
+            appended: Notify::new(),
+            freed: Notify::new(),
+        })
+    }
+
+    /// The disk takes records, as far as is known, or it is time to find out.
+    pub(super) fn may_try(&self) -> Result<(), LogError> {
+        let mut trouble = lock(&self.trouble);
+        if trouble.is_none() && !self.store.reserve().is_there() {
+            let now = Instant::now();
+            // The first is let through.
+            *trouble = Some(Trouble {
+                since: now,
+                tried: now.checked_sub(TRY_EVERY).unwrap_or(now),
+            });
+        }
+        match &mut *trouble {
+            Some(trouble) if trouble.tried.elapsed() < TRY_EVERY => Err(unwritable()),
+            Some(trouble) => {
+                trouble.tried = Instant::now();
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a group, and tells everyone who waits.
+    pub(super) fn commit(&self, group: Vec<Append>) {
+        let (pending, rest): (Vec<_>, Vec<_>) = group
+            .into_iter()
+            .map(|append| (append.pending, (append.decoded, append.room, append.done)))
+            .unzip();
+        let mut records = Vec::with_capacity(pending.len());
+        let (durable, error) = self.store.commit(&pending, |index, record| {
+            lock(&self.handoff).put(record, Arc::clone(&rest[index].0));
+            records.push(Arc::clone(record));
+        });
+        self.note(error.as_ref());
+        let mut records = records.into_iter();
+        for (index, (_, room, done)) in rest.into_iter().enumerate() {
+            drop(room);
+            let answer = records.next().filter(|_| index < durable);
+            // Who has gone meanwhile does not hear that it was written.
+            drop(done.send(answer.ok_or_else(unwritable)));
+        }
+        self.appended.notify_waiters();
+    }
+
+    /// Remembers whether the disk took the last group.
+    fn note(&self, error: Option<&io::Error>) {
+        let mut trouble = lock(&self.trouble);
+        let now = Instant::now();
+        match (error, &mut *trouble) {
+            (None, None) => {}
+            (None, Some(was)) => {
+                tracing::info!(after = ?was.since.elapsed(), "the log can be written again");
+                *trouble = None;
+            }
+            (Some(_), Some(was)) => was.tried = was.tried.max(now),
+            (Some(error), None) => {
+                tracing::error!(%error, "the log cannot be written; senders are told to come back");
+                *trouble = Some(Trouble {
+                    since: now,
+                    tried: now,
+                });
+            }
+        }
+    }
+
+    pub(super) fn asked_to_tend(&self) {
+        self.tend_asked.store(false, Ordering::Relaxed);
+        *lock(&self.not_before) = None;
+    }
+
+    /// Deleting was not put off just now.
+    pub(super) fn may_tend(&self) -> bool {
+        lock(&self.not_before).is_none_or(|until| until <= std::time::Instant::now())
+    }
+
+    /// Deletes what may go.
+    pub(super) fn tend(&self) {
+        self.tend_asked.store(false, Ordering::Relaxed);
+        let freed = self.store.tend(self.now_ms(), &|| {
+            self.before_delete.get().is_none_or(|hook| hook())
+        });
+        let put_off = self.store.is_untidy();
+        *lock(&self.not_before) = put_off.then(|| std::time::Instant::now() + TEND_AGAIN);
+        if freed > 0 {
+            lock(&self.drain).freed(freed);
+            self.freed.notify_waiters();
+        }
+    }
+
+    /// The wall clock as it was when the log was opened, and went on: no jump makes anything old.
+    fn now_ms(&self) -> i64 {
+        let (opened, wall) = self.store.options.opened;
+        wall.saturating_add(opened.elapsed().as_millis() as i64)
+    }
+}
+
+pub(super) fn unwritable() -> LogError {
+    let (least, random) = UNWRITABLE_RETRY;
+    LogError::Unwritable {
+        retry_after: least + random.mul_f64(fastrand::f64()),
+    }
+}
