@@ -194,9 +194,9 @@ fn what_is_not_built_says_so() {
         top("mode: fast\nstorage: {path: /x, max_bytes: 1KiB, on_full: burn, max_age: 1s}"),
         [
             "f:1: mode: fast: must be passthrough, which is not built yet; leave it out",
-            "f:2: storage.max_bytes: 1KiB: must be between 4MiB and 1048576GiB",
-            "f:2: storage.on_full: burn: must be one of: backpressure, drop_oldest",
+            "f:2: storage.max_bytes: 1KiB: must be between 4MiB and 1024TiB",
             "f:2: storage.max_age: 1s: must be between 1m and 416d16h",
+            "f:2: storage.on_full: burn: must be one of: backpressure, drop_oldest",
         ]
     );
 }
