@@ -16,6 +16,7 @@ use crate::ingest::handler::Ingest;
 use crate::ingest::meter::IngestMetrics;
 use crate::ingest::permits::MemoryShare;
 use crate::ingest::server::DataServer;
+use crate::log::disk::fs::OsFs;
 use crate::log::disk::medium::Medium;
 use crate::log::{QueueIndex, Readers, Seq};
 use crate::metrics::Registry;
@@ -47,6 +48,7 @@ pub struct App {
     admin: AdminServer,
     status: Arc<Status>,
     stopping: watch::Sender<bool>,
+    folder: Option<Arc<OsFs>>,
     deadline: Duration,
 }
 
@@ -136,6 +138,7 @@ impl App {
             admin,
             status,
             stopping,
+            folder: storage.folder,
             deadline: config.shutdown_deadline,
         })
     }
@@ -171,6 +174,7 @@ impl App {
             admin,
             status,
             stopping,
+            folder,
             deadline,
         } = self;
         let queues_stop = CancellationToken::new();
@@ -214,7 +218,7 @@ impl App {
             lost: status.at_risk()[0].1,
         };
         queues_stop.cancel();
-        close_storage(&status).await;
+        close_storage(&status, folder).await;
         if let Err(error) = admin.await {
             tracing::debug!(%error, "admin listener");
         }
@@ -272,7 +276,7 @@ impl Stop<'_> {
 }
 
 /// The last words of journals and log, for the next process.
-async fn close_storage(status: &Arc<Status>) {
+async fn close_storage(status: &Arc<Status>, folder: Option<Arc<OsFs>>) {
     let status = Arc::clone(status);
     let closing = tokio::task::spawn_blocking(move || {
         for queue in &status.queues {
@@ -285,6 +289,9 @@ async fn close_storage(status: &Arc<Status>) {
         }
         if let Some(disk) = &status.disk {
             disk.close();
+        }
+        if let Some(folder) = folder {
+            folder.unlock();
         }
     });
     if let Err(error) = closing.await {

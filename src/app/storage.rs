@@ -14,6 +14,7 @@ use crate::clock::{Instant, wall_ms};
 use crate::config::{self, AckMode, Config, StorageConfig};
 use crate::log::chain::Chain;
 use crate::log::disk::fs::{Fs, OsFs};
+use crate::log::disk::health::Probe;
 use crate::log::disk::{self, DiskLog, DiskOptions, Floor, Opened};
 use crate::log::front::Front;
 use crate::log::memory::MemoryLog;
@@ -34,6 +35,8 @@ pub(super) struct Storage {
     pub(super) log: Arc<dyn Log>,
     /// The log on disk, if any of it is used.
     pub(super) disk: Option<Arc<DiskLog>>,
+    /// The folder, to be given up at the end.
+    pub(super) folder: Option<Arc<OsFs>>,
     /// What may come again.
     pub(super) repeats: Option<Arc<Repeats>>,
     /// Where each queue goes on.
@@ -46,6 +49,7 @@ pub(super) struct Storage {
 
 /// What stood in the folder.
 struct Found {
+    folder: Arc<OsFs>,
     disk: Arc<DiskLog>,
     opened: Opened,
     journals: Vec<file::Opened>,
@@ -86,6 +90,7 @@ impl Storage {
             front: Front::Memory(Arc::clone(&log)),
             log,
             disk: None,
+            folder: None,
             repeats: None,
             resumes: config.queues.iter().map(|_| None).collect(),
             ack,
@@ -95,6 +100,7 @@ impl Storage {
 
     fn on_disk(config: &Config, shares: &Shares, found: Found) -> Self {
         let Found {
+            folder,
             disk,
             opened,
             journals,
@@ -111,6 +117,7 @@ impl Storage {
         say_what_was_found(path, &opened, &journals);
         if config.ack != AckMode::Fsync && !backlog {
             disk.close();
+            folder.unlock();
             return Self::in_memory(config, shares, config.ack, None);
         }
         let (front, log): (_, Arc<dyn Log>) = if config.ack == AckMode::Fsync {
@@ -136,7 +143,6 @@ impl Storage {
             .collect();
         let kept: Vec<_> = resumes
             .iter()
-            .flatten()
             .map(|resume| Arc::clone(&resume.journal))
             .collect();
         let repeats = (config.ack == AckMode::Fsync)
@@ -157,8 +163,9 @@ impl Storage {
             front,
             log,
             repeats,
+            folder: Some(folder),
             disk: Some(disk),
-            resumes,
+            resumes: resumes.into_iter().map(Some).collect(),
             ack: config.ack,
             trouble: None,
         }
@@ -177,7 +184,8 @@ fn find(config: &Config, storage: &StorageConfig, shares: &Shares) -> Result<Fou
         io::ErrorKind::ResourceBusy => Trouble::InUse(error.to_string()),
         _ => unusable(&error),
     })?;
-    let fs: Arc<dyn Fs> = Arc::new(fs);
+    let folder = Arc::new(fs);
+    let fs = Arc::clone(&folder) as Arc<dyn Fs>;
     let mut journals = Vec::new();
     let mut floor = Floor {
         next: Seq(1),
@@ -212,6 +220,7 @@ fn find(config: &Config, storage: &StorageConfig, shares: &Shares) -> Result<Fou
     };
     let (disk, opened) = DiskLog::open(fs, options, floor).map_err(|error| unusable(&error))?;
     Ok(Found {
+        folder,
         disk,
         opened,
         journals,
@@ -241,7 +250,7 @@ fn resume(
     past: file::Past,
     recovered: Recovered,
     log_end: Seq,
-) -> Option<Resume> {
+) -> Resume {
     let reserve = disk.reserve_file();
     let on_full = Arc::new(move || reserve.give_up().is_ok());
     let checkpoint = recovered.clone().into_checkpoint();
@@ -253,11 +262,11 @@ fn resume(
             "the settle journal cannot be written yet; it is tried again"
         );
     }
-    Some(Resume {
+    Resume {
         journal: Arc::new(journal),
         recovered,
         log_end,
-    })
+    }
 }
 
 fn say_what_was_found(path: Option<&Path>, opened: &Opened, journals: &[file::Opened]) {
@@ -313,7 +322,7 @@ impl Watch {
                 tracing::info!("the log can be written again");
             }
         }
-        let advice = health.probe.as_ref().and_then(|probe| probe.advice());
+        let advice = health.probe.as_ref().and_then(Probe::advice);
         if let Some(advice) = advice.filter(|_| !self.advised) {
             self.advised = true;
             tracing::warn!("{advice}");

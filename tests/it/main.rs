@@ -12,6 +12,7 @@
 mod acks;
 mod bench_tools;
 mod capture;
+mod disk;
 mod door;
 mod endpoints;
 mod engine;

@@ -84,10 +84,10 @@ impl Disk {
         written.synced = written.synced.max(ticket.0 as usize);
         let synced = written.synced;
         let released = std::mem::take(&mut written.released);
-        let (safe, not_yet) = released.into_iter().partition(|(at, _)| *at <= synced);
+        let (safe, not_yet): (Vec<_>, _) = released.into_iter().partition(|(at, _)| *at <= synced);
         written.released = not_yet;
         drop(written);
-        for (_, seq) in Vec::<(usize, Seq)>::from(safe) {
+        for (_, seq) in safe {
             self.log.release(queue, seq);
         }
     }

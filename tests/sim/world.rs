@@ -201,7 +201,7 @@ impl World {
             0..15 => self.send(),
             15..50 => {
                 let admitted = &mut locked(&self.admitted);
-                let log = log_of(&self.disk, &self.log);
+                let log = log_of(self.disk.as_ref(), &self.log);
                 return Ok(self.queues[at].read(log, admitted, &mut self.rng));
             }
             50..70 => {
@@ -439,7 +439,7 @@ impl World {
             self.rng.choice(all).unwrap_or(Failed)
         };
         let admitted = &locked(&self.admitted);
-        let (disk, log) = (self.disk.as_deref(), log_of(&self.disk, &self.log));
+        let (disk, log) = (self.disk.as_deref(), log_of(self.disk.as_ref(), &self.log));
         queue.answer(place, answer, disk, (log, admitted, &mut self.rng));
         true
     }
@@ -450,7 +450,7 @@ impl World {
         for queue in &self.queues {
             let name = &queue.options.name;
             let state = queue.lock();
-            let books = state.books(log_of(&self.disk, &self.log));
+            let books = state.books(log_of(self.disk.as_ref(), &self.log));
             let error = books.conservation_error();
             if error != 0 {
                 return Err(format!(
@@ -489,12 +489,12 @@ impl World {
             let mut progress = false;
             for queue in &mut self.queues {
                 let admitted = &mut locked(&self.admitted);
-                let log = log_of(&self.disk, &self.log);
+                let log = log_of(self.disk.as_ref(), &self.log);
                 progress |= queue.read(log, admitted, &mut self.rng);
                 progress |= queue.dispatch(admitted, Duration::ZERO)?;
                 if !queue.attempts.is_empty() {
                     let disk = self.disk.as_deref();
-                    let log = log_of(&self.disk, &self.log);
+                    let log = log_of(self.disk.as_ref(), &self.log);
                     queue.answer(0, Answer::Written, disk, (log, admitted, &mut self.rng));
                     progress = true;
                 }
@@ -522,7 +522,7 @@ impl World {
         let pending = |queue: &Queue| {
             queue
                 .lock()
-                .books(log_of(&self.disk, &self.log))
+                .books(log_of(self.disk.as_ref(), &self.log))
                 .pending
                 .total()
                 .total()
@@ -533,7 +533,7 @@ impl World {
     fn is_idle(&self) -> bool {
         self.queues
             .iter()
-            .all(|queue| queue.lock().is_idle(log_of(&self.disk, &self.log)))
+            .all(|queue| queue.lock().is_idle(log_of(self.disk.as_ref(), &self.log)))
     }
 
     fn describe(&self) -> String {
@@ -541,7 +541,7 @@ impl World {
             let state = queue.lock();
             format!(
                 "{:?}\n{:?}",
-                state.books(log_of(&self.disk, &self.log)).pending,
+                state.books(log_of(self.disk.as_ref(), &self.log)).pending,
                 state.gauges()
             )
         });
@@ -552,7 +552,7 @@ impl World {
         let admitted = locked(&self.admitted);
         for queue in &self.queues {
             let (name, mut state) = (&queue.options.name, queue.lock());
-            let books = state.books(log_of(&self.disk, &self.log));
+            let books = state.books(log_of(self.disk.as_ref(), &self.log));
             let kept = (queue.options.required, queue.sends());
             queue
                 .oracle
@@ -599,7 +599,7 @@ impl World {
 }
 
 /// The log as queues see it.
-fn log_of<'l>(disk: &'l Option<Arc<Disk>>, log: &'l Arc<MemoryLog>) -> &'l dyn Log {
+fn log_of<'l>(disk: Option<&'l Arc<Disk>>, log: &'l Arc<MemoryLog>) -> &'l dyn Log {
     match disk {
         Some(disk) => &**disk,
         None => &**log,

@@ -63,7 +63,7 @@ const LOCK_RETRY: Duration = Duration::from_millis(100);
 pub struct OsFs {
     path: PathBuf,
     dir: std::fs::File,
-    _lock: std::fs::File,
+    lock: std::fs::File,
 }
 
 impl OsFs {
@@ -98,8 +98,17 @@ impl OsFs {
         Ok(Self {
             dir: std::fs::File::open(path)?,
             path: path.to_owned(),
-            _lock: lock,
+            lock,
         })
+    }
+}
+
+impl OsFs {
+    /// Lets another process have the folder. Nothing may be written after this.
+    pub fn unlock(&self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(path = %self.path.display(), %error, "the folder could not be unlocked");
+        }
     }
 }
 
