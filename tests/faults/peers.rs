@@ -21,8 +21,9 @@ use crate::{Wanted, folder, turn, wanted};
 
 /// Lives end so long after the program accepts.
 const LIFE_MS: std::ops::RangeInclusive<u64> = 500..=3_000;
-/// A program from which nothing came for so long has nothing more to give.
-const QUIET: Duration = Duration::from_secs(30);
+/// A program from which nothing came for so long has nothing more to give: none waits longer than a minute
+/// between two attempts.
+const QUIET: Duration = Duration::from_secs(75);
 const QUIET_LIMIT: Duration = Duration::from_secs(300);
 
 /// 1640 series, each ten times a second, with the clock's own timestamps: Prometheus sends on only what is
