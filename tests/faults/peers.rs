@@ -43,14 +43,21 @@ fn peer(kind: &str, program: &Path, upstream: &str, folder: &Path) -> Subject {
     let shards = SHARDS.to_string();
     let storage = folder.join("storage").display().to_string();
     let arguments: Vec<String> = match kind {
-        "vmagent" => vec![
-            format!("-httpListenAddr={data}"),
-            format!("-remoteWrite.url={upstream}"),
-            format!("-remoteWrite.tmpDataPath={storage}"),
-            format!("-remoteWrite.queues={shards}"),
-            format!("-remoteWrite.maxRowsPerBlock={MAX_SAMPLES_PER_SEND}"),
-            "-remoteWrite.flushInterval=50ms".to_owned(),
-        ],
+        "vmagent" | "vmagent-debian" => {
+            let mut arguments = vec![
+                format!("-httpListenAddr={data}"),
+                format!("-remoteWrite.url={upstream}"),
+                format!("-remoteWrite.tmpDataPath={storage}"),
+                format!("-remoteWrite.queues={shards}"),
+                format!("-remoteWrite.maxRowsPerBlock={MAX_SAMPLES_PER_SEND}"),
+                "-remoteWrite.flushInterval=50ms".to_owned(),
+            ];
+            // The newer one would begin with a protocol of its own, which the receiver does not know.
+            if kind == "vmagent" {
+                arguments.push("-remoteWrite.forcePromProto=true".to_owned());
+            }
+            arguments
+        }
         "prometheus-2" | "prometheus-3" => {
             let config = folder.join("prometheus.yml");
             let text = format!(
