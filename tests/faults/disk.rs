@@ -20,6 +20,8 @@ const SOON: Duration = Duration::from_secs(20);
 const RESUMED: Duration = Duration::from_secs(1)
     .saturating_add(BACKOFF_MAX)
     .saturating_add(Duration::from_millis(500));
+/// As long as anything on a repaired disk may still be out of use.
+const REPAIR: Duration = Duration::from_secs(1);
 /// Answers that are under way when a fault begins.
 const UNDER_WAY: Duration = Duration::from_millis(500);
 /// 5000 samples a second: a traced program is slow.
@@ -111,6 +113,8 @@ async fn with_errors_now_and_then(name: &str, injects: &[String]) {
         assert!(hits > 0, "{inject}: no call failed, so nothing was tested");
         rig.acknowledged(1_000, RESUMED).await;
     }
+    // Which batches are settled is not known to a disk that fails: until it is, a kill repeats more.
+    sleep(REPAIR).await;
     rig.survives().await;
     folder.done();
 }
@@ -134,6 +138,8 @@ async fn with_errors_until_healed(name: &str, injects: &[&str]) {
         rig.acknowledged(1, RESUMED).await;
         rig.heal_receiver();
     }
+    // Which batches are settled is not known to a disk that fails: until it is, a kill repeats more.
+    sleep(REPAIR).await;
     rig.survives().await;
     folder.done();
 }

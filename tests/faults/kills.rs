@@ -156,8 +156,9 @@ async fn a_repeat_is_put_down_to_who_made_it() {
 
 /// A receiver without an out-of-order window rolls a whole 1.0 request back for one old sample in it. What
 /// is repeated after a kill must not take along what was never delivered.
-async fn beside_repeats(ack: Ack) {
+async fn beside_repeats(ack: Ack, sender_repeats: bool) {
     runs(ack, 100, |setup| Setup {
+        sender_repeats,
         protocol: Protocol::V1,
         receiver: Behaviour {
             prometheus_rules: true,
@@ -171,13 +172,22 @@ async fn beside_repeats(ack: Ack) {
 #[tokio::test(flavor = "multi_thread")]
 async fn in_upstream_mode_prometheus_rules_lose_nothing_beside_a_repeat() {
     if crate::mode_is(Ack::Upstream) {
-        beside_repeats(Ack::Upstream).await;
+        beside_repeats(Ack::Upstream, true).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_fsync_mode_prometheus_rules_lose_nothing_beside_a_repeat() {
     if crate::mode_is(Ack::Fsync) && crate::has_disk_log() {
-        beside_repeats(Ack::Fsync).await;
+        beside_repeats(Ack::Fsync, true).await;
+    }
+}
+
+/// A batch that was open when the program died is made again of the same elements, alone. If it is refused,
+/// then because it was stored whole: a receiver that rolls back takes all of it or nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_fsync_mode_prometheus_rules_lose_nothing_beside_what_the_program_repeats() {
+    if crate::mode_is(Ack::Fsync) && crate::has_disk_log() {
+        beside_repeats(Ack::Fsync, false).await;
     }
 }

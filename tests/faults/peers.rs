@@ -21,8 +21,9 @@ use crate::{Wanted, folder, turn, wanted};
 
 /// Lives end so long after the program accepts.
 const LIFE_MS: std::ops::RangeInclusive<u64> = 500..=3_000;
-/// A program from which nothing came for so long has nothing more to give.
-const QUIET: Duration = Duration::from_secs(30);
+/// A program from which nothing came for so long has nothing more to give: none waits longer than a minute
+/// between two attempts.
+const QUIET: Duration = Duration::from_secs(75);
 const QUIET_LIMIT: Duration = Duration::from_secs(300);
 
 /// 1640 series, each ten times a second, with the clock's own timestamps: Prometheus sends on only what is
@@ -42,14 +43,21 @@ fn peer(kind: &str, program: &Path, upstream: &str, folder: &Path) -> Subject {
     let shards = SHARDS.to_string();
     let storage = folder.join("storage").display().to_string();
     let arguments: Vec<String> = match kind {
-        "vmagent" => vec![
-            format!("-httpListenAddr={data}"),
-            format!("-remoteWrite.url={upstream}"),
-            format!("-remoteWrite.tmpDataPath={storage}"),
-            format!("-remoteWrite.queues={shards}"),
-            format!("-remoteWrite.maxRowsPerBlock={MAX_SAMPLES_PER_SEND}"),
-            "-remoteWrite.flushInterval=50ms".to_owned(),
-        ],
+        "vmagent" | "vmagent-debian" => {
+            let mut arguments = vec![
+                format!("-httpListenAddr={data}"),
+                format!("-remoteWrite.url={upstream}"),
+                format!("-remoteWrite.tmpDataPath={storage}"),
+                format!("-remoteWrite.queues={shards}"),
+                format!("-remoteWrite.maxRowsPerBlock={MAX_SAMPLES_PER_SEND}"),
+                "-remoteWrite.flushInterval=50ms".to_owned(),
+            ];
+            // The newer one would begin with a protocol of its own, which the receiver does not know.
+            if kind == "vmagent" {
+                arguments.push("-remoteWrite.forcePromProto=true".to_owned());
+            }
+            arguments
+        }
         "prometheus-2" | "prometheus-3" => {
             let config = folder.join("prometheus.yml");
             let text = format!(

@@ -43,26 +43,26 @@ vmagent() {
     rm -rf "$work"
 }
 
-one() { # PEER KIND BINARY
-    if [ -n "$3" ] && [ ! -x "$3" ]; then
-        echo "SKIP $1: $3 is not there"
+one() { # PEER BINARY
+    if [ -n "$2" ] && [ ! -x "$2" ]; then
+        echo "SKIP $1: $2 is not there"
         return
     fi
     local receiver told
     for receiver in up mixed; do
-        told=$(SLUICEGATE_PEER=$2 SLUICEGATE_PEER_BIN=$3 SLUICEGATE_PEER_RECEIVER=$receiver \
+        told=$(SLUICEGATE_PEER=$1 SLUICEGATE_PEER_BIN=$2 SLUICEGATE_PEER_RECEIVER=$receiver \
             cargo test --release --locked --test faults -- --ignored --nocapture --exact peers::what_a_peer_loses 2>&1)
-        echo "$1: $(grep '^seed=' <<<"$told" || tail -n 20 <<<"$told")"
+        grep -o 'seed=.*' <<<"$told" || { echo "FAIL $1:"; tail -n 20 <<<"$told"; }
     done
 }
 
 for peer in ${*:-sluicegate-upstream sluicegate-fsync vmagent-debian vmagent prometheus-2 prometheus-3}; do
     case $peer in
-        sluicegate-*) one "$peer" "$peer" "" ;;
-        vmagent-debian) vmagent_debian; one "$peer" vmagent "$BIN/vmagent-debian" ;;
-        vmagent) vmagent; one "$peer" vmagent "$BIN/vmagent" ;;
-        prometheus-2) one "$peer" prometheus-2 "$BIN/prometheus" ;;
-        prometheus-3) one "$peer" prometheus-3 "$BIN/prometheus-3.14" ;;
+        sluicegate-*) one "$peer" "" ;;
+        vmagent-debian) vmagent_debian; one "$peer" "$BIN/vmagent-debian" ;;
+        vmagent) vmagent; one "$peer" "$BIN/vmagent" ;;
+        prometheus-2) one "$peer" "$BIN/prometheus" ;;
+        prometheus-3) one "$peer" "$BIN/prometheus-3.14" ;;
         *) echo "no such peer: $peer" >&2; exit 64 ;;
     esac
 done

@@ -57,6 +57,9 @@ pub(crate) struct Setup {
     pub(crate) speed: Speed,
     /// The sender comes back this soon, whatever Retry-After says: how fast the program recovers shows.
     pub(crate) impatient: bool,
+    /// It sends a request again until it is answered, as Prometheus does. Without that, whatever comes twice
+    /// was repeated by the program.
+    pub(crate) sender_repeats: bool,
     /// Folder of the log on disk, and of what the program prints. Made if missing.
     pub(crate) folder: PathBuf,
     /// Folder of the log, if not in `folder`.
@@ -92,6 +95,7 @@ impl Setup {
             senders: 8,
             speed: Speed::Times(SPEED),
             impatient: false,
+            sender_repeats: true,
             folder: folder.to_owned(),
             storage: None,
             power_loss: false,
@@ -202,6 +206,7 @@ impl Rig {
             max_samples_per_send: MAX_SAMPLES_PER_SEND as usize,
             capacity: 5 * MAX_SAMPLES_PER_SEND as usize,
             batch_send_deadline: Duration::from_millis(50),
+            attempts_max: (!setup.sender_repeats).then_some(1),
             backoff_max: BACKOFF_MAX,
             retry_after_max: setup.impatient.then_some(BACKOFF_MAX),
             speed: setup.speed,
@@ -425,6 +430,7 @@ impl Rig {
             ack: self.setup.ack,
             rules: self.setup.receiver.prometheus_rules,
             power_loss: self.setup.power_loss,
+            sender_repeats: self.setup.sender_repeats,
             kills: self.epochs.len() as u64 - 1,
             comparison: self.sink.missing(&report),
             sent: report.summary,
