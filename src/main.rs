@@ -44,6 +44,13 @@ fn bench(args: BenchArgs) -> ExitCode {
 }
 
 fn run(args: &RunArgs) -> ExitCode {
+    #[cfg(feature = "mutants")]
+    if let Ok(name) = std::env::var("SLUICEGATE_MUTANT") {
+        use sluicegate::{log::disk, queue};
+        let known =
+            queue::mutants::put_in_everywhere(&name) || disk::mutants::put_in_everywhere(&name);
+        assert!(known, "no mutant is called {name}");
+    }
     let loaded = match config::load(args) {
         Ok(loaded) => loaded,
         Err(problems) => {

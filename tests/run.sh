@@ -89,7 +89,13 @@ cargo test --release --locked "${CHECKED[@]}" </dev/null || die "cargo test"
 section "the simulation and the tests of the log on disk find faults that are put in on purpose"
 cargo test --release --locked "${CHECKED[@]}" --features mutants --test sim --test storage mutants </dev/null || die "mutants"
 
+section "and so do the ledgers around a program that is killed"
+cargo test --release --locked "${CHECKED[@]}" --features mutants --test faults mutants </dev/null || die "mutants"
+
 [ "${1:-}" = quick ] && exit 0
+
+section "disks that fail, fill up and lose power"
+tests/faults/run.sh quick || die "tests/faults/run.sh quick"
 
 # --- The release binary ----------------------------------------------------------------
 

@@ -245,6 +245,9 @@ impl Writer<'_> {
                 self.origins.pop();
                 continue;
             }
+            if mutants::present(Mutant::RareLeak) && mutants::rarely() {
+                continue;
+            }
             if open
                 .as_ref()
                 .is_none_or(|open| !joins(open, &element, self.content))

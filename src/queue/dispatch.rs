@@ -121,6 +121,9 @@ impl QueueState {
             cut: now,
         });
         self.journal.open(&batch, &self.records);
+        if mutants::present(Mutant::DoneBeforeAnswer) {
+            self.journal.say_done(&batch);
+        }
         let bytes = batch_bytes(&batch);
         self.batch_bytes += bytes;
         let status = Status::Sending;

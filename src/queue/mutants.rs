@@ -2,6 +2,8 @@
 
 #[cfg(feature = "mutants")]
 use std::cell::Cell;
+#[cfg(feature = "mutants")]
+use std::sync::OnceLock;
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +22,12 @@ pub enum Mutant {
     PushFront,
     /// A row that is taken is not marked so.
     TakeTwice,
+    /// The journal says that a batch is settled when it goes out.
+    DoneBeforeAnswer,
+    /// An attempt that failed is taken for one that was delivered.
+    DropOnRetry,
+    /// One sample in fifty thousand does not get into its batch, and is settled with it.
+    RareLeak,
 }
 
 #[cfg(feature = "mutants")]
@@ -33,11 +41,40 @@ pub fn put_in(mutant: Option<Mutant>) {
     PRESENT.set(mutant);
 }
 
+#[cfg(feature = "mutants")]
+static EVERYWHERE: OnceLock<Mutant> = OnceLock::new();
+
+/// From now on the fault of this name is present on every thread. `false`: there is none.
+#[cfg(feature = "mutants")]
+pub fn put_in_everywhere(name: &str) -> bool {
+    let all = [
+        Mutant::Leak,
+        Mutant::FreeOnRetry,
+        Mutant::SkipLock,
+        Mutant::SettleTwice,
+        Mutant::ForgetRun,
+        Mutant::PushFront,
+        Mutant::TakeTwice,
+        Mutant::DoneBeforeAnswer,
+        Mutant::DropOnRetry,
+        Mutant::RareLeak,
+    ];
+    let mutant = all.into_iter().find(|mutant| format!("{mutant:?}") == name);
+    mutant.is_some_and(|mutant| EVERYWHERE.set(mutant).is_ok())
+}
+
+/// Once in fifty thousand calls.
+pub(super) fn rarely() -> bool {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    CALLS.fetch_add(1, Ordering::Relaxed).is_multiple_of(50_000)
+}
+
 /// Is this fault present?
 #[inline]
 pub(super) fn present(mutant: Mutant) -> bool {
     #[cfg(feature = "mutants")]
-    return PRESENT.get() == Some(mutant);
+    return PRESENT.get() == Some(mutant) || EVERYWHERE.get() == Some(&mutant);
     #[cfg(not(feature = "mutants"))]
     {
         let _: Mutant = mutant;

@@ -14,6 +14,7 @@ use super::client::Attempt;
 use super::dispatch::Next;
 use super::handle::{Endpoint, Queue, Vital};
 use super::ledger::DropReason;
+use super::mutants::{self, Mutant};
 use super::protocol::Known;
 use super::verdict::{Sent, Verdict, judge, written_of};
 use crate::clock::Instant;
@@ -207,7 +208,13 @@ fn verdict_of(
         v2_proved: choice.known() == Known::Proved,
         v2_fixed: choice.v2_fixed(),
     };
-    let verdict = judge(answer, &sent);
+    let mut verdict = judge(answer, &sent);
+    if matches!(verdict, Verdict::Again(..)) && mutants::present(Mutant::DropOnRetry) {
+        verdict = Verdict::Settled(Outcome {
+            delivered: counts,
+            ..Outcome::default()
+        });
+    }
     if encoded.protocol == Protocol::V2 {
         match &verdict {
             Verdict::AsV1(why) => {

@@ -25,6 +25,8 @@
 mod disk;
 mod kills;
 mod machine;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod peers;
 mod plan;
 mod rig;

@@ -3,6 +3,8 @@
 
 #[cfg(feature = "mutants")]
 use std::cell::Cell;
+#[cfg(feature = "mutants")]
+use std::sync::OnceLock;
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +38,31 @@ pub fn put_in(mutant: Option<Mutant>) {
     PRESENT.set(mutant);
 }
 
+#[cfg(feature = "mutants")]
+static EVERYWHERE: OnceLock<Mutant> = OnceLock::new();
+
+/// From now on the fault of this name is present on every thread. `false`: there is none.
+#[cfg(feature = "mutants")]
+pub fn put_in_everywhere(name: &str) -> bool {
+    let all = [
+        Mutant::AckBeforeWrite,
+        Mutant::AckBeforeSync,
+        Mutant::NoDirSync,
+        Mutant::SyncAgain,
+        Mutant::NoHeaderCheck,
+        Mutant::NoBodyCheck,
+        Mutant::ReuseSequence,
+        Mutant::ReleaseForAll,
+    ];
+    let mutant = all.into_iter().find(|mutant| format!("{mutant:?}") == name);
+    mutant.is_some_and(|mutant| EVERYWHERE.set(mutant).is_ok())
+}
+
 /// Is this fault present?
 #[inline]
 pub(super) fn present(mutant: Mutant) -> bool {
     #[cfg(feature = "mutants")]
-    return PRESENT.get() == Some(mutant);
+    return PRESENT.get() == Some(mutant) || EVERYWHERE.get() == Some(&mutant);
     #[cfg(not(feature = "mutants"))]
     {
         let _: Mutant = mutant;

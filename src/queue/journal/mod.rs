@@ -94,6 +94,18 @@ impl Journal {
         })
     }
 
+    /// Says too early that a batch is settled: a fault on purpose.
+    pub(super) fn say_done(&mut self, batch: &Batch) {
+        let outcome = Settled {
+            delivered: batch.counts,
+            ..Settled::default()
+        };
+        self.write(|| Entry::Done {
+            batch: batch.id,
+            outcome,
+        });
+    }
+
     /// Elements that are in no batch are taken out.
     pub fn dropped(&mut self, reason: DropReason, runs: impl FnOnce() -> Vec<JournalRun>) {
         self.write(|| Entry::Dropped {
