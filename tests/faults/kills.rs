@@ -157,7 +157,7 @@ async fn a_repeat_is_put_down_to_who_made_it() {
 /// A receiver without an out-of-order window rolls a whole 1.0 request back for one old sample in it. What
 /// is repeated after a kill must not take along what was never delivered.
 async fn beside_repeats(ack: Ack, sender_repeats: bool) {
-    runs(ack, 100, |setup| Setup {
+    runs(ack, 40, |setup| Setup {
         sender_repeats,
         protocol: Protocol::V1,
         receiver: Behaviour {

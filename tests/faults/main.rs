@@ -11,7 +11,7 @@
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `SLUICEGATE_FAULT_CYCLES` | kills in each test of kills (100) |
+//! | `SLUICEGATE_FAULT_CYCLES` | kills in each test of kills (100; 40 with Prometheus' rules) |
 //! | `SLUICEGATE_FAULT_SEED` | seed of the first run; printed, and drawn anew each time |
 //! | `SLUICEGATE_FAULT_MODE` | `fsync` or `upstream`: only the tests of this mode |
 //! | `SLUICEGATE_BIN` | the program under test, if not the one that was built with the tests |
