@@ -4,6 +4,7 @@
 //! (`--ack upstream`), leaves the folder as it is, and says so loudly. Only a folder that another process
 //! uses ends it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -198,6 +199,7 @@ fn find(config: &Config, storage: &StorageConfig, shares: &Shares) -> Result<Fou
         }
         journals.push(journal);
     }
+    warn_of_queues_that_left(&*fs, config);
     let max_bytes = match storage.max_bytes {
         Some(given) => given.0,
         None => {
@@ -266,6 +268,25 @@ fn resume(
         journal: Arc::new(journal),
         recovered,
         log_end,
+    }
+}
+
+/// A queue that left the configuration holds nothing any more: what it had not sent goes with the segments.
+fn warn_of_queues_that_left(fs: &dyn Fs, config: &Config) {
+    // What cannot be listed shows when the log is opened.
+    let names = fs.list().unwrap_or_default();
+    let queues: BTreeSet<&str> = names
+        .iter()
+        .filter_map(|name| file::queue_of(name))
+        .collect();
+    for queue in queues {
+        if !config.queues.iter().any(|known| known.name == queue) {
+            tracing::warn!(
+                queue,
+                "a queue of this name was here before, and is not in the configuration: what it had not sent \
+                 is given up as its segments go"
+            );
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::handler::{Ingest, MEMORY_WAIT, Promise};
 use super::respond::{Outcome, Refusal};
 use crate::clock::{Instant, wall_ms};
 use crate::log::ack::{self, Ack};
-use crate::log::front::{Front, Room};
+use crate::log::front::Room;
 use crate::log::repeats::Repeat;
 use crate::log::{NewRecord, Tenant};
 use crate::model::counts::{Counts, Kind};
@@ -78,7 +78,7 @@ impl Received {
         let append = |ack: Arc<Ack>| match ingest.options.promise {
             Promise::Durable => {
                 let (record, room) = self.into_record(copy, None);
-                tokio::spawn(make_durable(log.clone(), record, room, ack));
+                tokio::spawn(make_durable(Arc::clone(ingest), record, room, ack));
             }
             Promise::InLog | Promise::Settled(_) => {
                 let (record, room) = self.into_record(copy, Some(ack));
@@ -90,6 +90,8 @@ impl Received {
             .append(id, &*ingest.readers, awaited, append);
         match attached {
             Some(attached) => ingest.metrics.attached(attached),
+            // It is counted once it is durable.
+            None if ingest.options.promise == Promise::Durable => {}
             None => ingest.metrics.admitted(&decoded, bytes),
         }
         drop(decoded);
@@ -179,9 +181,13 @@ impl Received {
 
 /// Appends, and tells all who wait for this body. In a task of its own: a sender that hangs up changes
 /// nothing, and if it comes again with the same body while this is under way, it waits for the same record.
-async fn make_durable(log: Front, record: NewRecord, room: Room, ack: Arc<Ack>) {
-    match log.append(record, room).await {
-        Ok(_) => ack.durable(),
+async fn make_durable(ingest: Arc<Ingest>, record: NewRecord, room: Room, ack: Arc<Ack>) {
+    let (decoded, bytes) = (Arc::clone(&record.decoded), record.body.len());
+    match ingest.log.append(record, room).await {
+        Ok(_) => {
+            ingest.metrics.admitted(&decoded, bytes);
+            ack.durable();
+        }
         Err(error) => ack.lost(error),
     }
 }

@@ -119,6 +119,12 @@ pub fn open(fs: &dyn Fs, queue: &str) -> Result<Opened, OpenError> {
     Ok(choose(fs, found, past))
 }
 
+/// The queue whose journal a file is, by its name; percent-encoded, where a name needs that.
+pub fn queue_of(name: &str) -> Option<&str> {
+    let (queue, number) = name.strip_suffix(SUFFIX)?.rsplit_once('.')?;
+    (number.len() == 10 && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(queue)
+}
+
 /// The newest whole file counts.
 fn choose(fs: &dyn Fs, found: Vec<(String, Found)>, past: Past) -> Opened {
     let any_whole = found.iter().any(|(_, f)| matches!(f, Found::Whole(..)));
