@@ -58,6 +58,7 @@ catalogue! {
     REQUESTS_IN_FLIGHT = Gauge "requests_in_flight" [] "Requests being received or waiting for their answer.";
     CONNECTIONS = Gauge "connections" [] "Open connections of senders.";
     CONNECTIONS_REJECTED = Counter "connections_rejected_total" [] "Connections closed at once because as many as `server.max_connections` were open.";
+    CONNECTIONS_CLOSED = Counter "connections_closed_total" ["reason"] "Connections of senders closed because they did not get on: no or dripping headers, idle for long, or not reading.";
     RECEIVED = Counter "received_samples_total" ["proto", "kind"] "Elements admitted, by protocol and kind (sample, histogram, exemplar).";
     REFUSED = Counter "refused_samples_total" ["reason", "kind"] "Elements of series that were refused by themselves while the rest of their request was admitted.";
     RECEIVED_BYTES = Counter "received_bytes_total" [] "Compressed bytes of admitted requests.";

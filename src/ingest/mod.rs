@@ -12,3 +12,4 @@ pub mod meter;
 pub mod permits;
 pub mod respond;
 pub mod server;
+mod watch;

@@ -2,6 +2,7 @@
 //! real sockets.
 
 mod bytes;
+mod connections;
 mod content;
 mod headers;
 mod pressure;
