@@ -33,8 +33,8 @@ use storage::{Storage, WATCH_TICK, Watch};
 
 /// A loopback sender that has been silent this long has flushed.
 const SENDER_DONE: Duration = Duration::from_secs(2);
-/// With a log on disk a stop waits for verdicts only, and no longer than this.
-const SAFE_STOP: Duration = Duration::from_secs(5);
+/// With a log on disk a stop waits for verdicts only, and no longer than this: within five seconds it is over.
+const SAFE_STOP: Duration = Duration::from_millis(4_500);
 /// How often a stopping process looks whether it is done.
 const STOP_TICK: Duration = Duration::from_millis(50);
 /// How often orphans are looked through.

@@ -194,8 +194,9 @@ fn find(config: &Config, storage: &StorageConfig, shares: &Shares) -> Result<Fou
     };
     for queue in &config.queues {
         let journal = file::open(&*fs, &queue.name).map_err(|error| unusable(&error))?;
-        if let Some((next, totals)) = journal.recovered.as_ref().map(Recovered::highest) {
-            floor.raise(next, totals);
+        if let Some(recovered) = &journal.recovered {
+            // Totals are known for the first record that the queue had not come to, and are no less later.
+            floor.raise(recovered.highest(), recovered.entered_totals);
         }
         journals.push(journal);
     }

@@ -430,7 +430,7 @@ fn received_before(recovered: &Recovered, totals: Counts) -> Counts {
 /// Comes to all records that the journal mentions behind its last checkpoint: afterwards everything it
 /// says is of records before `entered`.
 fn enter_all(recovered: &mut Recovered, log_end: Seq, log: &dyn Log) {
-    let mentioned = recovered.highest().0;
+    let mentioned = recovered.highest();
     let mut at = recovered.entered;
     while at < mentioned {
         let Some(record) = log.first(at).filter(|record| record.seq < mentioned) else {

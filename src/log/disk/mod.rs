@@ -159,10 +159,10 @@ pub struct Floor {
 
 impl Floor {
     /// Raises it to what another journal knows.
-    pub fn raise(&mut self, next: Seq, totals: Option<Counts>) {
+    pub fn raise(&mut self, next: Seq, totals: Counts) {
         self.next = self.next.max(next);
         for kind in Kind::ALL {
-            let known = totals.unwrap_or_default().get(kind);
+            let known = totals.get(kind);
             let slot = self.totals.slot(kind);
             *slot = known.max(*slot);
         }

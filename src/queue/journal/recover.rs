@@ -66,17 +66,12 @@ impl Recovered {
     }
 
     /// One past the highest record that is mentioned anywhere: the log gives no new record a lower number.
-    /// With it the log's totals before that record, where the journal knows them.
-    pub fn highest(&self) -> (Seq, Option<Counts>) {
+    pub fn highest(&self) -> Seq {
         let presettled = self.presettled.last_key_value().map(|(seq, _)| *seq);
         let open = self.open.values().flatten().map(|run| run.seq).max();
         let mentioned = presettled.max(open);
         let after = mentioned.map_or(self.entered, |seq| Seq(seq.0.saturating_add(1)));
-        if after > self.entered {
-            (after, None)
-        } else {
-            (self.entered, Some(self.entered_totals))
-        }
+        after.max(self.entered)
     }
 
     /// The same, as a new file begins with it.

@@ -363,3 +363,73 @@ async fn a_body_that_was_made_durable_before_a_restart_is_not_stored_twice() {
     assert!(comparison.is_exact(), "{comparison:?}");
     second.stop().await;
 }
+
+/// Paths of the files whose names end so.
+fn files(folder: &Path, suffix: &str) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let mut found: Vec<_> = paths
+        .filter(|path| path.to_string_lossy().ends_with(suffix))
+        .collect();
+    found.sort();
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_folder_has_lost_is_counted_and_the_rest_is_sent() {
+    type Spoil = fn(&Path);
+    let flip: Spoil = |folder| {
+        let path = &files(folder, ".segment")[0];
+        let mut bytes = std::fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
+        std::fs::write(path, bytes).unwrap();
+    };
+    let lose: Spoil = |folder| std::fs::remove_file(&files(folder, ".segment")[0]).unwrap();
+    let forget: Spoil = |folder| {
+        for path in files(folder, ".journal") {
+            std::fs::remove_file(path).unwrap();
+        }
+    };
+    let garble: Spoil = |folder| {
+        for path in files(folder, ".journal") {
+            std::fs::write(path, vec![7; 3000]).unwrap();
+        }
+    };
+    for (what, spoil, loses) in [
+        ("a flipped bit", flip, true),
+        ("a lost segment", lose, true),
+        ("no journals", forget, false),
+        ("damaged journals", garble, false),
+    ] {
+        let (data, folder) = (data(9), folder());
+        let sink = sink(&data, down());
+        let first = proxy(&[sink.url()], on_disk(folder.path())).await;
+        let report = send(&first, &data, 0, 4).await;
+        let received = first.received();
+        first.stop().await;
+        spoil(folder.path());
+
+        let second = proxy(&[sink.url()], on_disk(folder.path())).await;
+        second.assert_sound();
+        let later = send(&second, &data, 1, 2).await;
+        sink.set_behaviour(Behaviour::default());
+        second.drained().await;
+        second.assert_sound();
+        let lost = second.metric("sluicegate_dropped_samples_total", &["unreadable"]);
+        let comparison = compare(&[&sink], &[&report, &later]);
+        println!("{what}: {lost} of {received} lost; {comparison:?}");
+        assert_eq!(
+            comparison.missing as f64, lost,
+            "{what}: what is gone is counted"
+        );
+        assert_eq!(lost > 0.0, loses, "{what}");
+        let faults = (
+            comparison.order_violations,
+            comparison.wrong,
+            comparison.never_sent,
+        );
+        assert_eq!(faults, (0, 0, 0), "{what}: {comparison:?}");
+        second.stop().await;
+    }
+}
