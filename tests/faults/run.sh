@@ -69,7 +69,8 @@ for name in ${*:-$ALL}; do
     # Every wait of a scenario has an end; this one is for what nobody thought of.
     timeout -k 10 3600 "$test_binary" --ignored --nocapture --test-threads=1 "$name" >"$logs/$name.log" 2>&1 </dev/null
     status=$?
-    told=$(grep -E '^(SKIP|seed=)|seed=' "$logs/$name.log" | tail -n 1)
+    # What a test prints first stands behind its name.
+    told=$(grep -oE '(SKIP: |seed=.*mode=).*' "$logs/$name.log" | tail -n 1)
     if [ $status != 0 ] || ! grep -q '^test result: ok. 1 passed' "$logs/$name.log"; then
         verdict=FAIL failed=$((failed + 1)) told="$(grep -A 3 'panicked at' "$logs/$name.log" | tail -n 3); $logs/$name.log"
     elif [[ $told == SKIP* ]]; then

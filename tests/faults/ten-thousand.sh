@@ -19,7 +19,7 @@ for mode in ${*:-upstream fsync}; do
     told=$(mktemp)
     cargo test --release --locked --test faults -- --nocapture --test-threads=1 --exact \
         "kills::in_${mode}_mode_kills_lose_nothing_acknowledged" >"$told" 2>&1 || status=1
-    grep -E '^(SKIP|seed=)' "$told"
+    grep -oE '(SKIP: |seed=.*mode=).*' "$told"
     awk -v mode="$mode" '
         /^seed=/ {
             runs++
