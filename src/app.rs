@@ -250,9 +250,8 @@ impl Stop<'_> {
     /// nothing else is waited for.
     async fn let_sender_flush(&self, safe: bool) {
         let status = self.status;
-        if !safe {
-            status.queues.iter().for_each(|queue| queue.drain());
-        }
+        // What is safe need not be sent now; but while there is time, better here than by the next process.
+        status.queues.iter().for_each(|queue| queue.drain());
         wait_until(self.began + self.deadline / 2, || {
             let silent = status.ingest.activity.idle_for();
             silent >= SENDER_DONE && (safe || is_drained(status))

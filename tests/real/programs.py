@@ -281,6 +281,15 @@ class Sluicegate(Program):
         ]
         super().__init__(name, folder, command)
         self.write_url = None
+        self.again = lambda: Sluicegate(folder, upstream, *flags, name=f"{name}-again")
+        self.keeps = "--storage.path" in flags
+
+    def deliver_rest(self):
+        """With a log on disk a stop leaves what is pending to the next process."""
+        if self.keeps:
+            again = self.again().start()
+            again.wait_empty()
+            again.stop()
 
     def is_ready(self):
         if self.write_url is None:
@@ -322,6 +331,9 @@ class NoProxy:
     def terminate(self):
         pass
 
+    def deliver_rest(self):
+        pass
+
     def wait(self, seconds=0):
         return 0
 
@@ -329,7 +341,7 @@ class NoProxy:
 
 
 def disk_log(folder):
-    """The flags for a log on disk, where it is asked for: the program has none yet."""
+    """The flags for a log on disk, where it is asked for."""
     if os.environ.get("SLUICEGATE_TEST_DISK_LOG") != "1":
         return ()
     return "--storage.path", os.path.join(folder, "proxy-data")

@@ -36,6 +36,7 @@ def scenario(folder):
     proxy.terminate()
     sender.prometheus.wait()
     proxy_status = proxy.wait()
+    proxy.deliver_rest()
     receiver.stop()
     sent = with_stale_histograms_of_one_kind(read_stopped(sender.prometheus))
     stored = with_stale_histograms_of_one_kind(read_stopped(receiver))

@@ -26,6 +26,7 @@ def scenario(folder):
     sender.stop()
     proxy.wait_empty()
     proxy.stop()
+    proxy.deliver_rest()
     receiver.stop()
     sent, stored = read_stopped(sender.prometheus), read_stopped(receiver)
     insist(stores.compare(sent, stored), "storage")

@@ -32,6 +32,7 @@ def scenario(folder):
     sent = read_stopped(sender.prometheus)
     query_as_tenant(folder, receive, sent)
     proxy.stop()
+    proxy.deliver_rest()
     receive.stop()
     stored = read_tenant(folder, receive, TENANT)
     insist(stores.compare(sent, stored), "storage")

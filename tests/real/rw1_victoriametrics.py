@@ -18,6 +18,7 @@ def scenario(folder):
     sender.stop()
     proxy.wait_empty()
     proxy.stop()
+    proxy.deliver_rest()
     sent, stored = read_stopped(sender.prometheus), stores.read_victoriametrics(receiver.url)
     insist(stores.compare_with_victoriametrics(sent, stored), "storage")
     counts = stores.census(sent)

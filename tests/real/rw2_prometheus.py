@@ -47,6 +47,7 @@ def scenario(folder):
     proxy.wait_empty()
     refused = 0 if DIRECT else proxy.total(programs.DROPPED, 'kind="exemplar"', 'reason="rejected"')
     proxy.stop()
+    proxy.deliver_rest()
     receiver.stop()
     sent, stored = read_stopped(sender.prometheus), read_stopped(receiver)
     expected, zeros = with_start_zeros(sent, with_external_labels(head_log.read_starts(sender.prometheus.data)))

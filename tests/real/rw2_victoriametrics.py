@@ -25,6 +25,7 @@ def scenario(folder):
     proxy.wait_empty()
     noticed = DIRECT or [value for name, _, value in proxy.metrics() if name == programs.PROTOCOL_2] == [0]
     proxy.stop()
+    proxy.deliver_rest()
     sent, stored = read_stopped(sender.prometheus), stores.read_victoriametrics(receiver.url)
     counts = stores.census(sent)
     if DIRECT:
