@@ -126,7 +126,7 @@ impl File for ReadOnly {
     }
 }
 
-/// Whether the folder says that it has the format this program knows; `false` when it says nothing.
+/// Whether the folder says that it has the format this program knows; `false` when it says nothing yet.
 ///
 /// # Errors
 /// When it says another one, or cannot be read.
@@ -140,6 +140,10 @@ pub fn has_format(fs: &dyn Fs) -> Result<bool, StorageError> {
     let found = read_format(fs).map_err(|error| StorageError::Io { what, error })?;
     if found == FORMAT.as_bytes() {
         return Ok(true);
+    }
+    // The first start was cut short.
+    if FORMAT.as_bytes().starts_with(&found) || found.iter().all(|byte| *byte == 0) {
+        return Ok(false);
     }
     let text = String::from_utf8_lossy(&found).trim_end().to_owned();
     Err(StorageError::UnknownFormat(text))
@@ -361,12 +365,7 @@ impl SeenSegment {
         let Examined { told, body } = examine(file, &self.header, &Entry::from(place));
         let told = told.map(|(head, tenant, skipped)| Told {
             agrees: (head.arrival_ms, head.counts, head.admitted, head.totals)
-                == (
-                    place.arrival_ms,
-                    place.counts,
-                    place.admitted,
-                    place.totals,
-                ),
+                == (place.arrival_ms, place.counts, place.admitted, place.totals),
             protocol: head.protocol,
             encoding: head.encoding,
             body_crc: head.body_crc,
