@@ -20,3 +20,4 @@ pub mod wire;
 
 pub mod admin;
 pub mod bench;
+pub mod storage;

@@ -7,6 +7,7 @@ use sluicegate::app::App;
 use sluicegate::bench::{self, cli::BenchArgs};
 use sluicegate::cli::{Cli, Command, RunArgs, exit};
 use sluicegate::config;
+use sluicegate::storage::cli::{Ended, StorageArgs};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -24,7 +25,20 @@ fn main() -> ExitCode {
             Err(_) => ExitCode::from(exit::FAILED),
         },
         Command::Bench(args) => bench(*args),
+        Command::Storage(args) => storage(&args),
     }
+}
+
+fn storage(args: &StorageArgs) -> ExitCode {
+    let ended = sluicegate::storage::cli::run(args, &mut std::io::stdout(), &mut std::io::stderr());
+    ExitCode::from(match ended {
+        Ok(Ended::Whole) => exit::OK,
+        Ok(Ended::Damaged) => exit::FAILED,
+        Ok(Ended::Usage) => exit::USAGE,
+        Ok(Ended::Unreadable) => exit::UNREADABLE,
+        // Nobody reads what is printed.
+        Err(_) => exit::FAILED,
+    })
 }
 
 fn bench(args: BenchArgs) -> ExitCode {

@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bench::cli::BenchArgs;
 use crate::config;
+use crate::storage::cli::StorageArgs;
 use crate::units::{ByteSize, Span};
 
 pub mod exit {
@@ -25,6 +26,8 @@ pub mod exit {
     pub const FAILED: u8 = 1;
     /// The command line makes no sense (`EX_USAGE`).
     pub const USAGE: u8 = 64;
+    /// A folder of the log cannot be read (`EX_IOERR`).
+    pub const UNREADABLE: u8 = 74;
     /// The configuration makes no sense (`EX_CONFIG`).
     pub const CONFIG: u8 = 78;
 }
@@ -71,6 +74,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Load generator and counting receiver, for this and any other remote-write program.
     Bench(Box<BenchArgs>),
+    /// What is in a folder of --storage.path: look at it, check it, take it out.
+    Storage(Box<StorageArgs>),
 }
 
 const RUN_EXAMPLES: &str = "\

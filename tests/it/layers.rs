@@ -18,7 +18,7 @@ const LEAF: &str = "`clock`, `units` and `metrics` use no other part.";
 const PURE: &str = "`wire` and `model` use no stage, no clock and no metrics.";
 const STAGE: &str = "`ingest`, `log` and `queue` never see the configuration.";
 const MEET: &str = "`ingest` and `queue` do not know each other; they meet at `log`.";
-const OUTSIDE: &str = "No stage knows `app`, `admin`, `status`, `cli` or `bench`.";
+const OUTSIDE: &str = "No stage knows `app`, `admin`, `status`, `storage`, `cli` or `bench`.";
 
 /// `use crate::…` edges that are allowed. What is in no row may not be used at all.
 const LAYERS: &[Layer] = &[
@@ -43,7 +43,13 @@ const LAYERS: &[Layer] = &[
     ),
     row("admin", &["status"], OUTSIDE),
     row("bench", &["units", "wire"], OUTSIDE),
-    row("cli", &["bench", "config", "units"], OUTSIDE),
+    // A folder is read as the log and its queues would read it, and posted with a queue's client.
+    row(
+        "storage",
+        &["clock", "log", "model", "queue", "wire"],
+        OUTSIDE,
+    ),
+    row("cli", &["bench", "config", "storage", "units"], OUTSIDE),
     row(
         "app",
         &[

@@ -55,7 +55,7 @@ pub trait File: Send + Sync {
 }
 
 /// Name of the file whose lock says that the folder is in use.
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 /// How often a folder in use is tried again.
 const LOCK_RETRY: Duration = Duration::from_millis(100);
 

@@ -88,11 +88,13 @@
 //! until that one is gone.
 
 mod cache;
+mod examine;
 pub mod fs;
 mod group;
 pub mod health;
 mod keep;
 mod log;
+pub mod look;
 pub mod medium;
 #[cfg_attr(
     not(feature = "mutants"),

@@ -7,10 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::examine::{Examined, examine};
 use super::fs::File;
 use super::lock;
-use super::mutants::{self, Mutant};
-use super::record::{self, PREFIX};
+use super::record;
 use super::scan;
 use super::segment::{self, Entry, Header, TRAILER_LEN, Trailer};
 use super::store::{Form, Known, Segment, Store};
@@ -253,23 +253,11 @@ impl Store {
 
     /// A record, from its place.
     fn read(&self, file: &dyn File, view: &View, entry: &Entry) -> (Arc<Record>, Option<Bytes>) {
-        let mut bytes = vec![0; entry.bytes() as usize];
-        let whole = scan::read(file, &mut bytes, entry.at).is_ok();
-        let head = entry.head as usize;
-        if !whole && scan::read(file, &mut bytes[..head], entry.at).is_err() {
-            bytes[..head].fill(0);
-        }
-        let seed = record::seed(view.header.salt);
-        let (prefix, header) = bytes[..head].split_at(PREFIX.min(head));
-        let known =
-            record::header_len(prefix, seed).and_then(|_| record::decode(prefix, header, seed));
-        let known = known.filter(|(told, ..)| told.seq == entry.seq && told.body_len == entry.body);
-        let Some((told, tenant, skipped)) = known else {
+        let Examined { told, body } = examine(file, &view.header, entry);
+        let Some((told, tenant, skipped)) = told else {
             self.count_damage(entry.seq, |damage| &mut damage.header);
             return (Arc::new(self.guess(entry)), None);
         };
-        let crc = crc32c::crc32c(&bytes[head..]);
-        let intact = whole && crc == told.body_crc || mutants::present(Mutant::NoBodyCheck);
         let record = Arc::new(Record {
             seq: Seq(told.seq),
             arrival_ms: told.arrival_ms,
@@ -284,11 +272,10 @@ impl Store {
             body_len: told.body_len,
             ack: None,
         });
-        if !intact {
+        if body.is_none() {
             self.count_damage(entry.seq, |damage| &mut damage.body);
-            return (record, None);
         }
-        (record, Some(Bytes::from(bytes).slice(head..)))
+        (record, body)
     }
 
     fn count_damage(&self, seq: u64, kind: impl Fn(&mut super::Damage) -> &mut u64) {

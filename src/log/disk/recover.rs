@@ -17,7 +17,7 @@ use crate::model::runs::RunSet;
 
 /// What the file `format` says.
 pub(super) const FORMAT: &str = "sluicegate storage 1\n";
-const FORMAT_NAME: &str = "format";
+pub(super) const FORMAT_NAME: &str = "format";
 
 /// What was found.
 pub(super) struct Recovered {
@@ -26,7 +26,7 @@ pub(super) struct Recovered {
 }
 
 /// One file that has the name of a segment.
-enum Found {
+pub(super) enum Found {
     Segment(Box<Whole>),
     /// It holds nothing, and never did.
     Nothing,
@@ -35,13 +35,13 @@ enum Found {
 }
 
 /// A segment as it was found.
-struct Whole {
-    segment: Segment,
+pub(super) struct Whole {
+    pub(super) segment: Segment,
     /// Known if it had to be scanned.
-    entries: Option<Vec<Entry>>,
+    pub(super) entries: Option<Vec<Entry>>,
     /// Bytes behind its last record that are neither zeros nor a footer.
-    torn: u64,
-    damaged_footer: bool,
+    pub(super) torn: u64,
+    pub(super) damaged_footer: bool,
 }
 
 pub(super) fn recover(
@@ -186,7 +186,7 @@ fn check_format(fs: &dyn Fs) -> Result<(), StorageError> {
     write_format(fs).map_err(|error| io_error("writing its format", error))
 }
 
-fn read_format(fs: &dyn Fs) -> io::Result<Vec<u8>> {
+pub(super) fn read_format(fs: &dyn Fs) -> io::Result<Vec<u8>> {
     let file = fs.open(FORMAT_NAME)?;
     let mut found = vec![0; file.size()?.min(64) as usize];
     read(&*file, &mut found, 0)?;
@@ -201,7 +201,7 @@ fn write_format(fs: &dyn Fs) -> io::Result<()> {
 }
 
 /// What is in a file that has the name of a segment.
-fn look(fs: &dyn Fs, name: &str, queues: usize) -> Found {
+pub(super) fn look(fs: &dyn Fs, name: &str, queues: usize) -> Found {
     let opened = fs.open(name).or_else(|_| fs.open(name));
     let Ok((file, size)) = opened.and_then(|file| file.size().map(|size| (file, size))) else {
         return Found::Unreadable;
@@ -273,7 +273,7 @@ fn trailer(file: &dyn File, size: u64, header: &Header) -> Option<Trailer> {
 }
 
 /// Takes from each segment what a later one has made void.
-fn void(fs: &dyn Fs, wholes: &mut BTreeMap<u64, Box<Whole>>) {
+pub(super) fn void(fs: &dyn Fs, wholes: &mut BTreeMap<u64, Box<Whole>>) {
     let mut void_from = Seq(u64::MAX);
     for whole in wholes.values_mut().rev() {
         let segment = &mut whole.segment;
@@ -299,7 +299,7 @@ fn sealed_entries(fs: &dyn Fs, segment: &Segment) -> Option<Vec<Entry>> {
 }
 
 /// Records that are missing between those that were found are given back by all. Says how many.
-fn miss_gaps(whole: &mut Whole) -> u64 {
+pub(super) fn miss_gaps(whole: &mut Whole) -> u64 {
     let Some(entries) = &whole.entries else {
         return 0;
     };

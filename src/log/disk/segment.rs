@@ -68,6 +68,12 @@ impl Header {
         copies.into_iter().flatten().find_map(Self::decode_copy)
     }
 
+    /// Which of the two copies do not hold.
+    pub(super) fn damaged_copies(bytes: &[u8]) -> [bool; 2] {
+        let copies = [bytes.get(..COPY), bytes.get(COPY..)];
+        copies.map(|copy| copy.and_then(Self::decode_copy).is_none())
+    }
+
     fn decode_copy(copy: &[u8]) -> Option<Self> {
         let mut at = Fields { rest: copy };
         if at.take(8)? != MAGIC || at.u32()? != VERSION {
