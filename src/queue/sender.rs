@@ -151,9 +151,13 @@ async fn deliver(queue: Arc<Queue>, batch: Arc<Batch>, number: u32) {
             .await;
         queue.attempted(&answer, encoded.body.len(), began.elapsed());
         match verdict_of(&queue, &batch, &encoded, sent_counts, &answer) {
-            Verdict::Settled(outcome) => return settle(&queue, &batch, &encoded, outcome).await,
+            Verdict::Settled(outcome) => {
+                queue.attempt_succeeded();
+                return settle(&queue, &batch, &encoded, outcome).await;
+            }
             Verdict::Again(again, why) => {
                 queue.report(&why);
+                queue.attempt_failed(&answer, &why);
                 let wait = queue
                     .lock()
                     .again(batch.id, again, fastrand::f64(), Instant::now());
