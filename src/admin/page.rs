@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::html::Html;
 use super::panels;
 use super::queue_panel;
+use crate::report::text::long;
 use crate::report::words::{bytes, moment, percent, rate, short, time};
 use crate::report::{DrainState, Finding, Level, QueuePart, Report};
 
@@ -120,12 +121,16 @@ fn tiles(report: &Report) -> Html {
         "In",
         &rate(senders.samples_per_second.last_10s),
         "samples/s",
-        &format!("{}/s over 5 min", rate(senders.samples_per_second.last_5m)),
+        &format!(
+            "{}/s over {}",
+            rate(senders.samples_per_second.last_5m),
+            long(report)
+        ),
     )];
     if let [queue] = report.queues.as_slice() {
         let out = queue.out_per_second;
         let what = if queue.discards { "Thrown away" } else { "Out" };
-        let under = format!("{}/s over 5 min", rate(out.last_5m));
+        let under = format!("{}/s over {}", rate(out.last_5m), long(report));
         tiles.push(tile(what, &rate(out.last_10s), "samples/s", &under));
     }
     tiles.extend([waiting(report), behind(report), room(report), saved(report)]);
@@ -179,18 +184,12 @@ fn room(report: &Report) -> Html {
             "senders keep what is not delivered".to_owned(),
         )
     } else {
-        let used = format!(
-            "{} of {}",
-            bytes(log.bytes as f64),
-            bytes(log.limit_bytes as f64)
-        );
-        let place = if log.kind == "disk" {
-            "on disk"
-        } else {
-            "in memory"
-        };
+        let share = percent(log.bytes as f64 / log.limit_bytes.max(1) as f64);
         let value = log.room_seconds.map_or_else(|| "–".to_owned(), time);
-        (value, format!("{used} used {place}"))
+        (
+            value,
+            format!("{share} of {} used", bytes(log.limit_bytes as f64)),
+        )
     };
     tile("Outage it holds", &value, "", &under)
 }

@@ -1,6 +1,7 @@
 //! The part of the page about the process: what an acknowledgement means, memory, storage, senders. Pure.
 
 use super::html::Html;
+use crate::report::text::long;
 use crate::report::words::{bytes, count, latency, moment, plural, short};
 use crate::report::{AtRisk, Report, SenderAnswer, Storage};
 
@@ -23,24 +24,34 @@ fn text(text: &str) -> Html {
 fn acknowledgement(report: &Report) -> Html {
     let means = Html::element("p", "means", &text(&report.ack.means));
     let event = |risk: &AtRisk| {
-        let what = match risk.event.as_str() {
-            "process" => "If the process died now",
-            "node" => "If the node lost power now",
-            "pod" => "If the pod were deleted now",
+        let event = match risk.event.as_str() {
+            "process" => "the process died",
+            "node" => "the node lost power",
+            "pod" => "the pod were deleted",
             other => other,
         };
         let lost = match risk.samples {
-            0 => text("nothing"),
-            n => Html::titled("b", "lost", &count(n), &text(&short(n))),
+            0 => text("Nothing would be lost"),
+            n => Html::titled("b", "lost", &count(n), &text(&plural_short(n)))
+                .and(&text(" would be lost")),
         };
-        Html::row(
-            what,
+        let lost = lost.and(&text(&format!(" if {event} now. ")));
+        Html::element(
+            "p",
+            "event",
             &lost.and(&Html::element("span", "note", &text(&risk.means))),
         )
     };
-    let rows = report.at_risk.iter().map(event);
-    let heading = "At risk: acknowledged, and lost";
-    Html::card("risk", heading, &means.and(&Html::table(rows)))
+    let events: Html = report.at_risk.iter().map(event).collect();
+    Html::card(
+        "risk",
+        "What a 2xx means, and what is at risk",
+        &means.and(&events),
+    )
+}
+
+fn plural_short(n: u64) -> String {
+    format!("{} sample{}", short(n), if n == 1 { "" } else { "s" })
 }
 
 fn senders(report: &Report) -> Html {
@@ -74,8 +85,9 @@ fn senders(report: &Report) -> Html {
         senders.answers.iter().map(answer).collect()
     };
     let bytes_in = format!(
-        "{} (5 min: {})",
+        "{} (over {}: {})",
         rate(senders.bytes_per_second.last_10s),
+        long(report),
         rate(senders.bytes_per_second.last_5m)
     );
     let open = format!(

@@ -1,7 +1,7 @@
 //! The part of the page about queues. Pure.
 
 use super::html::Html;
-use crate::report::text::shard_sum;
+use crate::report::text::{long, shard_sum};
 use crate::report::words::{bytes, count, latency, moment, percent, plural, rate, short, time};
 use crate::report::{EndpointPart, ErrorPart, QueuePart, Report};
 
@@ -19,8 +19,8 @@ fn card(report: &Report, queue: &QueuePart) -> Html {
     let blocks = [
         block("Shards", &shards(queue)),
         block("Receiver", &receiver(report, queue)),
-        block("Bytes", &wire(queue)),
-        block("Samples", &books(queue)),
+        block("Bytes", &wire(report, queue)),
+        block("Samples", &books(report, queue)),
     ];
     let blocks = Html::element("div", "blocks", &blocks.into_iter().collect());
     let errors = errors(&queue.errors, report.now_ms);
@@ -89,10 +89,10 @@ fn receiver(report: &Report, queue: &QueuePart) -> Html {
     let last = endpoint.last_success_ms;
     let last = last.map_or_else(|| "never".to_owned(), |at| moment(at, report.now_ms));
     Html::table([
-        Html::row("Latency, 5 min", &text(&times)),
+        Html::row("Latency", &text(&times)),
         Html::row("Answers", &codes(endpoint)),
         Html::row(
-            "Made again, 5 min",
+            "Tried again",
             &text(
                 &endpoint
                     .retried_share
@@ -101,7 +101,7 @@ fn receiver(report: &Report, queue: &QueuePart) -> Html {
         ),
         Html::row("Gate", &text(gate(&endpoint.gate))),
         Html::row("Last success", &text(&last)),
-        Html::row("Knows 2.0", &text(&endpoint.knows_v2)),
+        Html::row("Remote write 2.0", &text(&endpoint.knows_v2)),
     ])
 }
 
@@ -128,7 +128,7 @@ fn codes(endpoint: &EndpointPart) -> Html {
     endpoint.codes.iter().map(code).collect()
 }
 
-fn wire(queue: &QueuePart) -> Html {
+fn wire(report: &Report, queue: &QueuePart) -> Html {
     let sent = &queue.bytes;
     let per = |per: Option<f64>| per.map_or_else(|| "–".to_owned(), |per| format!("{per:.1} B"));
     let rate = |rate: Option<f64>| {
@@ -140,35 +140,41 @@ fn wire(queue: &QueuePart) -> Html {
     };
     Html::table([
         Html::row("Out, 10 s", &text(&rate(sent.sent_per_second.last_10s))),
-        Html::row("Out, 5 min", &text(&rate(sent.sent_per_second.last_5m))),
+        Html::row(
+            &format!("Out, {}", long(report)),
+            &text(&rate(sent.sent_per_second.last_5m)),
+        ),
         Html::row("Out, since start", &text(&bytes(sent.sent as f64))),
+        Html::row("Of that in vain", &text(&bytes(sent.in_vain as f64))),
         Html::row("A sample in", &text(&per(sent.per_sample_in))),
         Html::row("A sample out", &text(&per(sent.per_sample_out))),
         Html::row("Saved", &text(&saved)),
     ])
 }
 
-fn books(queue: &QueuePart) -> Html {
+fn books(report: &Report, queue: &QueuePart) -> Html {
     let (books, pending) = (&queue.books, &queue.pending);
     let number = |n: u64| Html::titled("span", "n", &count(n), &text(&short(n)));
-    let mut rows = vec![
-        Html::row(
-            "Out",
-            &text(&format!("{}/s", rate(queue.out_per_second.last_10s))),
-        ),
-        Html::row("Behind", &text(&time(queue.lag_seconds))),
+    let mut rows = Vec::new();
+    // With one queue the tiles say it.
+    if report.queues.len() > 1 {
+        let out = rate(queue.out_per_second.last_10s);
+        rows.push(Html::row("Out", &text(&format!("{out}/s"))));
+        rows.push(Html::row("Behind", &text(&time(queue.lag_seconds))));
+    }
+    rows.extend([
         Html::row("Received", &number(books.received)),
         Html::row("Delivered", &number(books.delivered)),
         Html::row(
             "Waiting",
             &number(pending.total).and(&text(&format!(
-                " ({} in the log, {} in lanes, {} in flight)",
-                short(pending.in_log),
+                " ({} unread, {} in lanes, {} in flight)",
+                short(pending.unread),
                 short(pending.queued),
                 short(pending.in_flight)
             ))),
         ),
-    ];
+    ]);
     if books.unconfirmed > 0 {
         rows.push(Html::row("Unconfirmed", &number(books.unconfirmed)));
     }

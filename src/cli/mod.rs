@@ -16,6 +16,8 @@ use crate::bench::cli::BenchArgs;
 use crate::config;
 use crate::units::{ByteSize, Span};
 
+pub mod status;
+
 pub mod exit {
     //! What the process ends with. Scripts rely on it.
 
@@ -25,6 +27,8 @@ pub mod exit {
     pub const FAILED: u8 = 1;
     /// The command line makes no sense (`EX_USAGE`).
     pub const USAGE: u8 = 64;
+    /// Nobody answers there (`EX_UNAVAILABLE`).
+    pub const UNREACHABLE: u8 = 69;
     /// The configuration makes no sense (`EX_CONFIG`).
     pub const CONFIG: u8 = 78;
 }
@@ -69,6 +73,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Check a configuration file: exit 0, or 1 with every problem listed.
     Check(CheckArgs),
+    /// Show how a running process does: exit 0, or 1 with trouble, or 69 when nobody answers.
+    Status(status::StatusArgs),
     /// Load generator and counting receiver, for this and any other remote-write program.
     Bench(Box<BenchArgs>),
 }

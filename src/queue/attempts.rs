@@ -64,6 +64,7 @@ pub struct Attempts {
     parts: VecDeque<[u32; CLASSES]>,
     part_began: Instant,
     sent_bytes: u64,
+    settled_bytes: u64,
 }
 
 impl Attempts {
@@ -77,6 +78,7 @@ impl Attempts {
             parts: VecDeque::from([[0; CLASSES]]),
             part_began: now,
             sent_bytes: 0,
+            settled_bytes: 0,
         }
     }
 
@@ -98,8 +100,9 @@ impl Attempts {
         self.sent_bytes += bytes;
     }
 
-    /// The receiver did its part: it took a batch, or refused it for good.
-    pub fn succeeded(&mut self, now_ms: i64) {
+    /// The receiver did its part: it took a batch of so many bytes, or refused it for good.
+    pub fn succeeded(&mut self, bytes: u64, now_ms: i64) {
+        self.settled_bytes += bytes;
         self.failing = None;
         self.last_success_ms = Some(now_ms);
     }
@@ -159,6 +162,11 @@ impl Attempts {
     /// Compressed bytes of all attempts.
     pub fn sent_bytes(&self) -> u64 {
         self.sent_bytes
+    }
+
+    /// Compressed bytes of those attempts that settled a batch.
+    pub fn settled_bytes(&self) -> u64 {
+        self.settled_bytes
     }
 
     /// The time that this share of the attempts of the last five minutes did not exceed, by a tenth more or

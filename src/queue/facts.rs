@@ -54,6 +54,8 @@ pub struct AttemptFacts {
     pub errors: Vec<Error>,
     /// Compressed bytes of all attempts.
     pub sent_bytes: u64,
+    /// Compressed bytes of those that settled a batch.
+    pub settled_bytes: u64,
 }
 
 /// What a history of the queue needs: sums that only grow.
@@ -142,12 +144,13 @@ impl Queue {
             last_success_ms: attempts.last_success_ms(),
             errors: attempts.errors().cloned().collect(),
             sent_bytes: attempts.sent_bytes(),
+            settled_bytes: attempts.settled_bytes(),
         }
     }
 
-    /// The receiver did its part.
-    pub(super) fn attempt_succeeded(&self) {
-        self.attempts().succeeded(wall_ms());
+    /// The receiver did its part, with a body of so many bytes.
+    pub(super) fn attempt_succeeded(&self, bytes: usize) {
+        self.attempts().succeeded(bytes as u64, wall_ms());
     }
 
     /// The attempt has to be made again.

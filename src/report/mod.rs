@@ -191,7 +191,7 @@ pub struct PendingPart {
     /// All of them.
     pub total: u64,
     /// In records of the log that the reader has not come to, or left for later.
-    pub in_log: u64,
+    pub unread: u64,
     /// In lanes.
     pub queued: u64,
     /// In batches without a verdict.
@@ -318,11 +318,13 @@ pub struct Bytes {
     pub sent: u64,
     /// The same a second.
     pub sent_per_second: Rate,
+    /// Those of them in attempts that settled nothing: what failed was sent again.
+    pub in_vain: u64,
     /// Bytes a sample as it came in.
     pub per_sample_in: Option<f64>,
-    /// Bytes a sample as it went out.
+    /// Bytes a sample as it went out, what was in vain not counted.
     pub per_sample_out: Option<f64>,
-    /// Bytes that were not sent because of that; negative when more were.
+    /// Bytes that the settled samples took less than they did coming in; negative when they took more.
     pub saved: Option<f64>,
     /// The same as a share of what came in.
     pub saved_share: Option<f64>,

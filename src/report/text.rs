@@ -11,13 +11,19 @@ pub fn shard_sum(shards: &Shards) -> String {
         return what;
     }
     format!(
-        "{:.3} ms a sample × ({}/s in + {:.0} % of {} waiting, a second) = {:.1}: {what}",
+        "{:.3} ms a sample × ({}/s in + {:.0} % of {} waiting, a second) = {:.1}, that is {}: {what}",
         sum.seconds_per_sample * 1e3,
         rate(Some(sum.in_per_second)),
         sum.catch_up * 100.0,
         short(sum.pending),
-        shards.desired
+        shards.desired,
+        plural(shards.desired.ceil().max(0.0) as u64, "shard")
     )
+}
+
+/// The long time of the rates: five minutes, or less when the process is younger.
+pub fn long(report: &Report) -> String {
+    time(report.uptime_seconds.min(300.0))
 }
 
 fn reason(shards: &Shards) -> String {
@@ -90,8 +96,9 @@ impl Lines {
         self.line(
             "in",
             &format!(
-                "{} samples/s (5 min: {}), {}/s",
+                "{} samples/s (over {}: {}), {}/s",
                 rate(coming.last_10s),
+                long(report),
                 rate(coming.last_5m),
                 bytes(senders.bytes_per_second.last_10s.unwrap_or(0.0))
             ),
@@ -143,8 +150,9 @@ impl Lines {
         self.line(
             "out",
             &format!(
-                "{} samples/s (5 min: {}), {} behind",
+                "{} samples/s (over {}: {}), {} behind",
                 rate(out.last_10s),
+                long(report),
                 rate(out.last_5m),
                 time(queue.lag_seconds)
             ),
@@ -200,9 +208,10 @@ impl Lines {
             (sent.per_sample_in, sent.per_sample_out, sent.saved_share)
         {
             let text = format!(
-                "{}/s out; {came:.1} B a sample in, {went:.1} out: {} saved",
+                "{}/s out; {came:.1} B a sample in, {went:.1} out: {} saved; {} sent in vain",
                 bytes(sent.sent_per_second.last_10s.unwrap_or(0.0)),
-                percent(share)
+                percent(share),
+                bytes(sent.in_vain as f64)
             );
             self.line("bytes", &text);
         }
@@ -288,9 +297,9 @@ fn waiting(queue: &QueuePart) -> String {
         (DrainState::Stopped, _) => ", nothing goes out".to_owned(),
     };
     format!(
-        "{} samples ({} in the log, {} in lanes, {} in flight){which}",
+        "{} samples ({} unread, {} in lanes, {} in flight){which}",
         count(pending.total),
-        count(pending.in_log),
+        count(pending.unread),
         count(pending.queued),
         count(pending.in_flight)
     )

@@ -14,12 +14,12 @@ const RECENT_MS: i64 = 15_000;
 const LIMITED_MS: i64 = 60_000;
 /// No request for so long is worth a word.
 const SILENT_MS: i64 = 120_000;
-/// What waits longer is behind.
-const BEHIND_SECONDS: f64 = 60.0;
+/// What waits longer, and is not on its way, is behind.
+const BEHIND_SECONDS: f64 = 20.0;
 /// Less room than this, while it shrinks, is trouble.
 const SCARCE_SECONDS: f64 = 3_600.0;
-/// A larger share of attempts that fail is worth a word.
-const FLAKY: f64 = 0.05;
+/// A larger share of attempts that fail is worth a word, while the last one is no older than a minute.
+const FLAKY: (f64, i64) = (0.05, 60_000);
 /// Rates that differ by less are told as one.
 const SAME: f64 = 0.05;
 
@@ -242,7 +242,7 @@ fn limited(report: &Report, queue: &QueuePart) -> Option<Finding> {
 }
 
 fn behind(report: &Report, queue: &QueuePart) -> Option<Finding> {
-    if queue.lag_seconds < BEHIND_SECONDS {
+    if queue.lag_seconds < BEHIND_SECONDS || queue.drain.state == DrainState::Steady {
         return None;
     }
     let (waits, lag) = (count_waiting(queue.pending.total), time(queue.lag_seconds));
@@ -253,9 +253,6 @@ fn behind(report: &Report, queue: &QueuePart) -> Option<Finding> {
             "Catching up{whose}: {waits}, the oldest for {lag}; done in {} at the present rate.",
             time(seconds)
         ),
-        (DrainState::Steady | DrainState::Draining, _) => {
-            format!("Catching up{whose}: {waits}, the oldest for {lag}.")
-        }
         _ => {
             let at_max = queue.shards.actual >= queue.shards.max;
             let maximum = if at_max {
@@ -271,7 +268,7 @@ fn behind(report: &Report, queue: &QueuePart) -> Option<Finding> {
         }
     };
     let (level, id) = match queue.drain.state {
-        DrainState::Draining | DrainState::Steady => (Level::Attention, "catching_up"),
+        DrainState::Draining => (Level::Attention, "catching_up"),
         _ if report
             .log
             .room_seconds
@@ -285,16 +282,17 @@ fn behind(report: &Report, queue: &QueuePart) -> Option<Finding> {
 }
 
 fn flaky(report: &Report, queue: &QueuePart) -> Option<Finding> {
-    let share = queue
-        .endpoint
-        .retried_share
-        .filter(|share| *share > FLAKY)?;
-    let latest = queue.errors.first();
-    let latest = latest.map_or_else(String::new, |error| format!(" ({})", error.text));
+    let (much, lately_ms) = FLAKY;
+    let share = queue.endpoint.retried_share.filter(|share| *share > much)?;
+    let latest = queue.errors.first()?;
+    if report.now_ms - latest.last_ms > lately_ms {
+        return None;
+    }
     let text = format!(
-        "{:.0} % of the attempts{} fail and are made again; nothing is lost by that{latest}.",
+        "{:.0} % of the attempts{} in the last 5 min failed and were made again; nothing is lost by that. Latest: {}",
         share * 100.0,
-        of(report, queue)
+        of(report, queue),
+        latest.text
     );
     Some(finding(Level::Attention, "flaky", text))
 }

@@ -304,7 +304,7 @@ fn pending(books: &Books) -> PendingPart {
     let pending = &books.pending;
     PendingPart {
         total: pending.total().total(),
-        in_log: (pending.unread + pending.untaken).total(),
+        unread: (pending.unread + pending.untaken).total(),
         queued: pending.queued.total(),
         in_flight: pending.in_flight.total(),
     }
@@ -395,14 +395,18 @@ fn endpoint(facts: &Facts) -> EndpointPart {
 }
 
 fn bytes(facts: &Facts, senders: &Senders) -> Bytes {
-    let sent = facts.attempts.sent_bytes;
+    let (sent, of_settled) = (facts.attempts.sent_bytes, facts.attempts.settled_bytes);
     let settled = facts.snapshot.work.settled;
     let per = |bytes: u64, samples: u64| (samples > 0).then(|| bytes as f64 / samples as f64);
-    let (per_in, per_out) = (per(senders.bytes, senders.samples), per(sent, settled));
+    let (per_in, per_out) = (
+        per(senders.bytes, senders.samples),
+        per(of_settled, settled),
+    );
     let both = per_in.zip(per_out);
     Bytes {
         sent,
         sent_per_second: Rate::default(),
+        in_vain: sent.saturating_sub(of_settled),
         per_sample_in: per_in,
         per_sample_out: per_out,
         saved: both.map(|(came, went)| (came - went) * settled as f64),
