@@ -22,7 +22,7 @@ use crate::log::{QueueIndex, Readers, Seq};
 use crate::metrics::Registry;
 use crate::queue::handle::{Queue, WalkOptions};
 use crate::queue::sender::Encoders;
-use crate::status::Status;
+use crate::status::{About, Status};
 use crate::wire::decoded::IdentityKey;
 
 mod parts;
@@ -114,7 +114,14 @@ impl App {
         let data = DataServer::bind(config.listen, Arc::clone(&ingest), connections, &registry)
             .await
             .map_err(|error| bind("--listen", config.listen, error))?;
+        let data_address = data.addr().unwrap_or(config.listen);
+        let folder = config
+            .storage
+            .as_ref()
+            .map(|storage| storage.path.display());
+        let folder = folder.map_or_else(String::new, |path| path.to_string());
         let status = Arc::new(Status {
+            about: About::new(data_address.to_string(), folder),
             registry,
             queues,
             ingest,
@@ -330,6 +337,7 @@ async fn housekeeping(status: Arc<Status>, stop: CancellationToken) {
             }
             _ = upkeep.tick() => status.registry.upkeep(),
             _ = disk.tick() => {
+                status.look();
                 watch.iter_mut().for_each(Watch::look);
                 status.queues.iter().for_each(|queue| queue.tend());
             }

@@ -9,6 +9,7 @@ pub mod config;
 pub mod clock;
 pub mod logging;
 pub mod metrics;
+pub mod report;
 pub mod status;
 pub mod units;
 

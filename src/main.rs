@@ -24,6 +24,10 @@ fn main() -> ExitCode {
             Ok(code) => ExitCode::from(code),
             Err(_) => ExitCode::from(exit::FAILED),
         },
+        Command::Status(args) => {
+            let (out, errors) = (&mut std::io::stdout(), &mut std::io::stderr());
+            ExitCode::from(args.run(out, errors).unwrap_or(exit::FAILED))
+        }
         Command::Bench(args) => bench(*args),
         Command::Storage(args) => storage(&args),
     }

@@ -1,17 +1,46 @@
 //! What the process tells about itself, gathered when somebody asks.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::clock::Instant;
 use crate::config::AckMode;
 use crate::ingest::handler::Ingest;
 use crate::log::disk::DiskLog;
 use crate::log::disk::medium::Medium;
 use crate::metrics::{self, Registry};
 use crate::queue::handle::{Queue, QueueSnapshot};
+
+mod gather;
+mod history;
+
+use history::History;
+
+/// What is told and never changes, and the looks at what does.
+pub struct About {
+    /// When the process began.
+    pub started: Instant,
+    /// Where senders deliver.
+    pub data_address: String,
+    /// The folder of the log on disk, if one was asked for.
+    pub storage_path: String,
+    history: Mutex<History>,
+}
+
+impl About {
+    /// Begins now.
+    pub fn new(data_address: String, storage_path: String) -> Self {
+        Self {
+            started: Instant::now(),
+            data_address,
+            storage_path,
+            history: Mutex::default(),
+        }
+    }
+}
 
 /// Everything that can be asked.
 pub struct Status {
@@ -33,6 +62,8 @@ pub struct Status {
     pub disk: Option<Arc<DiskLog>>,
     /// The memory budget.
     pub memory_limit: u64,
+    /// What people are told beside all that.
+    pub about: About,
     /// Set when requests are no longer accepted.
     pub stopping: watch::Receiver<bool>,
     /// One scrape at a time: each renders one snapshot.
@@ -45,9 +76,18 @@ impl Status {
         !*self.stopping.borrow()
     }
 
+    fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
+        self.scrape.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        let history = &self.about.history;
+        history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The text that is scraped.
     pub fn metrics(&self) -> String {
-        let _one = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.one_at_a_time();
         let set = |def, labels: &[&str], value: f64| self.registry.set(def, labels, value);
         set(&metrics::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
         set(&metrics::CONFIG_QUEUES, &[], self.queues.len() as f64);
@@ -65,7 +105,7 @@ impl Status {
         set(&metrics::LOG_BYTES, &[], log.bytes as f64);
         set(&metrics::LOG_LIMIT_BYTES, &[], log.limit as f64);
         set(&metrics::LOG_RECORDS, &[], log.records as f64);
-        self.publish_memory(self.ingest.log.memory_bytes());
+        self.publish_memory();
         self.publish_disk();
         for queue in &self.queues {
             queue.publish();
@@ -77,9 +117,17 @@ impl Status {
         self.registry.render()
     }
 
-    fn publish_memory(&self, log: u64) {
+    fn publish_memory(&self) {
         self.registry
             .set(&metrics::MEMORY_LIMIT_BYTES, &[], self.memory_limit as f64);
+        for (part, bytes) in self.memory_parts() {
+            self.registry
+                .set(&metrics::MEMORY_BYTES, &[part], bytes as f64);
+        }
+    }
+
+    /// Memory accounted for, by what holds it.
+    fn memory_parts(&self) -> [(&'static str, u64); 7] {
         let gauges: Vec<_> = self
             .queues
             .iter()
@@ -88,18 +136,15 @@ impl Status {
         let sum = |part: fn(&crate::queue::state::Gauges) -> usize| {
             gauges.iter().map(part).sum::<usize>() as u64
         };
-        for (part, bytes) in [
-            ("log", log),
+        [
+            ("log", self.ingest.log.memory_bytes()),
             ("bodies", self.ingest.bodies.lent()),
             ("decoding", self.ingest.decoding.lent()),
             ("handoff", self.ingest.log.handoff_bytes() as u64),
             ("lanes", sum(|gauges| gauges.lane_bytes)),
             ("series", sum(|gauges| gauges.table_bytes)),
             ("runs", sum(|gauges| gauges.run_bytes)),
-        ] {
-            self.registry
-                .set(&metrics::MEMORY_BYTES, &[part], bytes as f64);
-        }
+        ]
     }
 
     fn publish_disk(&self) {

@@ -1,4 +1,4 @@
-//! The admin listener: probes, metrics, health. Changes nothing.
+//! The admin listener: probes, metrics, health, and the page. Changes nothing.
 //!
 //! | path | answers |
 //! |---|---|
@@ -6,16 +6,27 @@
 //! | `/-/ready` | 200 while it listens with the log open; never "receiver up", never "not full" |
 //! | `/metrics` | `sluicegate_*` |
 //! | `/health` | batches and shards as JSON |
-//! | `/` | what there is |
+//! | `/` | the page; `page.js`, `page.css` and `icon.svg` belong to it |
+//! | `/api/v1/status` | what the page shows, as JSON |
+//! | `/api/v1/page` | the parts of the page, for its script |
+//!
+//! The last three answer loopback peers only, see [`access`].
+
+pub mod access;
+mod html;
+mod page;
+mod panels;
+mod queue_panel;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::body::Incoming;
+use hyper::header::{self, ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -38,7 +49,24 @@ Sluicegate
 /-/ready     it accepts remote write
 /metrics     metrics
 /health      batches and shards, as JSON
+/            the page (loopback only)
+/api/v1/status  what it shows, as JSON (loopback only)
 ";
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+const ICON: &str = "image/svg+xml";
+/// On everything: nothing is guessed, kept, framed, or told to others.
+const GUARDS: [(HeaderName, &str); 5] = [
+    (header::CONTENT_SECURITY_POLICY, page::POLICY),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CACHE_CONTROL, "no-store"),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    ),
+];
 
 /// The admin listener.
 pub struct AdminServer {
@@ -67,8 +95,8 @@ impl AdminServer {
                 accepted = self.listener.accept() => accepted,
                 () = stop.cancelled() => return,
             };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections (admin)");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -77,12 +105,9 @@ impl AdminServer {
             };
             let (status, stop) = (Arc::clone(&self.status), stop.clone());
             tokio::spawn(async move {
-                let service = service_fn(move |request: Request<_>| {
+                let service = service_fn(move |request: Request<Incoming>| {
                     let status = Arc::clone(&status);
-                    async move {
-                        let (method, path) = (request.method(), request.uri().path());
-                        Ok::<_, Infallible>(answer(method, path, &status))
-                    }
+                    async move { Ok::<_, Infallible>(answer(&request, peer.ip(), &status)) }
                 });
                 let connection = http1::Builder::new()
                     .timer(TokioTimer::new())
@@ -98,7 +123,17 @@ impl AdminServer {
     }
 }
 
-fn answer(method: &Method, path: &str, status: &Status) -> Response<Full<Bytes>> {
+fn answer<B>(request: &Request<B>, peer: IpAddr, status: &Status) -> Response<Full<Bytes>> {
+    let mut response = route(request, peer, status);
+    for (name, value) in GUARDS {
+        let value = HeaderValue::from_static(value);
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+fn route<B>(request: &Request<B>, peer: IpAddr, status: &Status) -> Response<Full<Bytes>> {
+    let (method, path) = (request.method(), request.uri().path());
     if !matches!(*method, Method::GET | Method::HEAD) {
         let mut refused = text(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -121,8 +156,38 @@ fn answer(method: &Method, path: &str, status: &Status) -> Response<Full<Bytes>>
         ),
         "/metrics" => text(ok, METRICS, status.metrics()),
         "/health" => text(ok, JSON, status.health().to_string()),
-        "/" => text(ok, TEXT, INDEX.to_owned()),
+        "/" | "/api/v1/status" | "/api/v1/page" => {
+            match access::may_see(peer, host(request.headers())) {
+                Ok(()) => told(path, status),
+                Err(denied) => text(StatusCode::FORBIDDEN, TEXT, denied.message().to_owned()),
+            }
+        }
+        // These tell nothing.
+        "/page.js" => text(ok, SCRIPT, page::SCRIPT.to_owned()),
+        "/page.css" => text(ok, STYLE, page::STYLE.to_owned()),
+        "/icon.svg" => text(ok, ICON, page::ICON.to_owned()),
         _ => text(StatusCode::NOT_FOUND, TEXT, format!("not found\n\n{INDEX}")),
+    }
+}
+
+/// `Host`; one that is no text is a name that nobody may have.
+fn host(headers: &HeaderMap) -> Option<&str> {
+    let host = headers.get(header::HOST)?;
+    Some(host.to_str().unwrap_or_default())
+}
+
+fn told(path: &str, status: &Status) -> Response<Full<Bytes>> {
+    let report = status.report();
+    let json = |json: Result<String, serde_json::Error>| {
+        json.expect("a value of names, numbers and texts can be written as JSON")
+    };
+    match path {
+        "/api/v1/status" => text(StatusCode::OK, JSON, json(serde_json::to_string(&report))),
+        "/api/v1/page" => {
+            let parts = page::parts_of(&report);
+            text(StatusCode::OK, JSON, json(serde_json::to_string(&parts)))
+        }
+        _ => text(StatusCode::OK, HTML, page::page(&report)),
     }
 }
 

@@ -17,6 +17,8 @@ use crate::config;
 use crate::storage::cli::StorageArgs;
 use crate::units::{ByteSize, Span};
 
+pub mod status;
+
 pub mod exit {
     //! What the process ends with. Scripts rely on it.
 
@@ -28,6 +30,8 @@ pub mod exit {
     pub const USAGE: u8 = 64;
     /// A folder of the log cannot be read (`EX_IOERR`).
     pub const UNREADABLE: u8 = 74;
+    /// Nobody answers there (`EX_UNAVAILABLE`).
+    pub const UNREACHABLE: u8 = 69;
     /// The configuration makes no sense (`EX_CONFIG`).
     pub const CONFIG: u8 = 78;
 }
@@ -72,6 +76,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Check a configuration file: exit 0, or 1 with every problem listed.
     Check(CheckArgs),
+    /// Show how a running process does: exit 0, or 1 with trouble, or 69 when nobody answers.
+    Status(status::StatusArgs),
     /// Load generator and counting receiver, for this and any other remote-write program.
     Bench(Box<BenchArgs>),
     /// What is in a folder of --storage.path: look at it, check it, take it out.

@@ -1,16 +1,34 @@
 //! What the door counts.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::attach::Attached;
 use super::respond::Outcome;
+use crate::clock::wall_ms;
 use crate::metrics::{self, Registry};
 use crate::model::counts::Kind;
 use crate::wire::decoded::{Decoded, InvalidSeries};
 
+/// What people are told about the door: sums since the process began.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// Elements admitted.
+    pub samples: u64,
+    /// Compressed bytes of admitted requests.
+    pub bytes: u64,
+    /// Admitted requests.
+    pub requests: u64,
+    /// When the last one was admitted: wall clock, milliseconds.
+    pub last_ms: Option<i64>,
+    /// Answers by status code and, for refusals, reason: how many, and when the last one was given.
+    pub answers: BTreeMap<(u16, &'static str), (u64, i64)>,
+}
+
 /// Handles of the metrics.
 pub struct IngestMetrics {
+    told: Mutex<Told>,
     registry: Arc<Registry>,
     seconds: ::metrics::Histogram,
     bytes: ::metrics::Counter,
@@ -22,6 +40,7 @@ impl IngestMetrics {
     /// Handles in this registry.
     pub fn new(registry: Arc<Registry>) -> Self {
         Self {
+            told: Mutex::default(),
             seconds: registry.histogram(&metrics::REQUEST_SECONDS, &[]),
             bytes: registry.counter(&metrics::RECEIVED_BYTES, &[]),
             decoded_bytes: registry.counter(&metrics::RECEIVED_DECODED_BYTES, &[]),
@@ -30,9 +49,22 @@ impl IngestMetrics {
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What people are told.
+    pub fn told(&self) -> Told {
+        self.lock().clone()
+    }
+
     pub(super) fn answered(&self, outcome: &Outcome, took: Duration) {
         self.seconds.record(took.as_secs_f64());
         let (status, reason) = (outcome.status(), outcome.reason());
+        let mut told = self.lock();
+        let (count, last_ms) = told.answers.entry((status.as_u16(), reason)).or_default();
+        (*count, *last_ms) = (*count + 1, wall_ms());
+        drop(told);
         self.registry
             .counter(&metrics::REQUESTS, &[status.as_str(), reason])
             .increment(1);
@@ -42,6 +74,12 @@ impl IngestMetrics {
         self.bytes.increment(body as u64);
         self.decoded_bytes.increment(decoded.body.len() as u64);
         let (proto, admitted) = (decoded.protocol.as_str(), decoded.admitted());
+        let mut told = self.lock();
+        told.samples += admitted.total();
+        told.bytes += body as u64;
+        told.requests += 1;
+        told.last_ms = Some(wall_ms());
+        drop(told);
         for kind in Kind::ALL.into_iter().filter(|kind| admitted.get(*kind) > 0) {
             let labels = [proto, kind.as_str()];
             self.registry

@@ -13,11 +13,11 @@ pub const INTERVAL: Duration = Duration::from_secs(10);
 /// Weight of the newest rate in the average.
 const ALPHA: f64 = 0.2;
 /// The number stays while the wish is within this share of it.
-const TOLERANCE: f64 = 0.3;
+pub const TOLERANCE: f64 = 0.3;
 /// Share of the backlog to be worked off each second, beside what comes in.
-const CATCH_UP: f64 = 0.05;
+pub const CATCH_UP: f64 = 0.05;
 /// No shrinking while more than this behind.
-const BEHIND: Duration = Duration::from_secs(10);
+pub const BEHIND: Duration = Duration::from_secs(10);
 
 /// What was observed since the queue began; the sums only grow.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +45,21 @@ pub struct Decision {
     pub desired: f64,
     /// Why the number is what it is.
     pub reason: Reason,
+    /// The terms of the formula: `desired` is their sum.
+    pub sum: Sum,
+}
+
+/// The terms of the formula: `seconds_per_element × (data_in + CATCH_UP × pending)`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sum {
+    /// Elements that come in each second, averaged.
+    pub data_in: f64,
+    /// Elements that get their verdict each second, averaged.
+    pub data_out: f64,
+    /// Time that one element takes from cut to verdict, of all permits together; 0 when nothing was settled.
+    pub seconds_per_element: f64,
+    /// Elements pending.
+    pub pending: u64,
 }
 
 /// Why a number of shards is what it is.
@@ -147,16 +162,23 @@ impl Autoscaler {
             .tick(delta(observed.settled, last.settled), seconds);
         let busy = observed.busy.saturating_sub(last.busy).as_secs_f64();
         let out_duration = self.out_duration.tick(busy, seconds);
+        let mut sum = Sum {
+            data_in,
+            data_out,
+            seconds_per_element: 0.0,
+            pending: observed.pending,
+        };
         if data_out <= 0.0 {
             let shards = current.clamp(min, max);
             return Decision {
                 shards,
                 desired: current as f64,
                 reason: Reason::NothingSent,
+                sum,
             };
         }
-        let time_per_element = out_duration / data_out;
-        let desired = time_per_element * (data_in + CATCH_UP * observed.pending as f64);
+        sum.seconds_per_element = out_duration / data_out;
+        let desired = sum.seconds_per_element * (data_in + CATCH_UP * observed.pending as f64);
         let wish = desired.ceil().max(0.0) as usize;
         let within = |share: f64| current as f64 * share;
         let reason =
@@ -177,6 +199,7 @@ impl Autoscaler {
             shards,
             desired,
             reason,
+            sum,
         }
     }
 }
@@ -210,6 +233,13 @@ mod tests {
         let steady = decide(ten_seconds(20_000, 0, 0), 1);
         assert_eq!((steady.shards, steady.reason), (3, Reason::Followed));
         assert!((steady.desired - 3.0).abs() < 0.01, "{}", steady.desired);
+        let Sum {
+            data_in,
+            seconds_per_element,
+            ..
+        } = steady.sum;
+        let told = seconds_per_element * data_in;
+        assert!((steady.desired - told).abs() < 1e-9, "{told}");
         let behind = decide(ten_seconds(20_000, 1_200_000, 60), 1);
         assert_eq!(
             behind.shards, 12,

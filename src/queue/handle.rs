@@ -6,11 +6,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::autoscale::{Autoscaler, Decision, INTERVAL, Observed, Reason};
+use super::attempts::Attempts;
+use super::autoscale::{Autoscaler, Decision, INTERVAL, Observed, Reason, Sum};
 use super::batch::{BatchId, Outcome};
 use super::client::Answer;
 use super::client::Attempt;
-use super::client::FailureKind;
+use super::facts::code_of_answer;
 use super::grouping::LaneRules;
 use super::journal::recover::Recovered;
 use super::journal::writer::{JournalHealth, JournalWriter};
@@ -99,7 +100,7 @@ pub struct Resume {
 pub struct Queue {
     state: Mutex<QueueState>,
     choice: Mutex<ProtocolChoice>,
-    last_error: Mutex<Option<(i64, String)>>,
+    pub(super) attempts: Mutex<Attempts>,
     decision: Mutex<Decision>,
     pub(super) log: Arc<dyn Log>,
     pub(super) journal: Option<Arc<JournalWriter>>,
@@ -142,11 +143,12 @@ impl Queue {
             state: Mutex::new(state),
             journal,
             choice: Mutex::new(ProtocolChoice::new(parts.protocol)),
-            last_error: Mutex::new(None),
+            attempts: Mutex::new(Attempts::new(Instant::now())),
             decision: Mutex::new(Decision {
                 shards,
                 desired: shards as f64,
                 reason: Reason::NothingSent,
+                sum: Sum::default(),
             }),
             log: parts.log,
             endpoint: parts.endpoint,
@@ -183,6 +185,16 @@ impl Queue {
     /// Its name, as the user gave it.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Its endpoint, without credentials and query.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// How many permits it has, and why.
+    pub fn decision(&self) -> Decision {
+        *self.decision.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Pins the number of permits, live: from now on there are `shards`, whatever the load.
@@ -296,22 +308,22 @@ impl Queue {
 
     /// The latest failure towards the receiver: wall clock in milliseconds, and what it was.
     pub fn last_error(&self) -> Option<(i64, String)> {
-        self.last_error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let attempts = self.attempts();
+        let latest = attempts.errors().next();
+        latest.map(|error| (error.last_ms, error.what.clone()))
     }
 
     pub(super) fn report(&self, what: &str) {
-        let mut last = self
-            .last_error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut attempts = self.attempts();
         // A person wants to read the first of a row of failures in the log, not each of them.
-        if last.as_ref().is_none_or(|(_, before)| before != what) {
+        if attempts
+            .errors()
+            .next()
+            .is_none_or(|last| last.what != what)
+        {
             tracing::warn!(queue = self.name, url = self.url, error = what, "receiver");
         }
-        *last = Some((wall_ms(), what.to_owned()));
+        attempts.error(what, wall_ms());
     }
 
     pub(super) fn warn_refused(&self, refusal: &str, outcome: &Outcome) {
@@ -330,16 +342,16 @@ impl Queue {
 
     pub(super) fn count_bytes(&self, bytes: usize) {
         self.sent_bytes.increment(bytes as u64);
+        self.attempts().sent(bytes as u64);
     }
 
     /// Counts an attempt.
     pub(super) fn attempted(&self, answer: &Answer, bytes: usize, took: Duration) {
         self.count_bytes(bytes);
         self.sent_seconds.record(took.as_secs_f64());
-        let code = match answer {
-            Answer::Response(response) => code_of(response.status),
-            Answer::Failed(failure) => failure_of(failure.kind).to_owned(),
-        };
+        let code = code_of_answer(answer);
+        self.attempts()
+            .ended(&code, took, Instant::now(), wall_ms());
         let labels = [self.name.as_str(), self.url.as_str(), code.as_str()];
         self.registry
             .counter(&metrics::UPSTREAM_REQUESTS, &labels)
@@ -375,8 +387,7 @@ impl Queue {
                 Known::Unproved | Known::Probing => -1.0,
             },
         );
-        let decision = *self.decision.lock().unwrap_or_else(PoisonError::into_inner);
-        set(&metrics::SHARDS_DESIRED, decision.desired);
+        set(&metrics::SHARDS_DESIRED, self.decision().desired);
         for (state, value) in [
             ("live", gauges.lanes),
             ("locked", gauges.locked),
@@ -480,26 +491,6 @@ fn publish_books(r: &Registry, (name, url): (&str, &str), books: &Books) {
         &[name, url],
         books.conservation_error() as f64,
     );
-}
-
-/// Codes that receivers really answer, each by itself; the rest by class.
-fn code_of(status: u16) -> String {
-    match status {
-        200 | 202 | 204 | 301 | 302 | 307 | 308 | 400 | 401 | 403 | 404 | 408 | 409 | 413 | 415
-        | 422 | 429 | 500 | 502 | 503 | 504 => status.to_string(),
-        other => format!("{}xx", other / 100),
-    }
-}
-
-fn failure_of(kind: FailureKind) -> &'static str {
-    match kind {
-        FailureKind::Dns => "dns",
-        FailureKind::Connect => "connect",
-        FailureKind::Tls => "tls",
-        FailureKind::Timeout => "timeout",
-        FailureKind::Closed => "closed",
-        FailureKind::Other => "other",
-    }
 }
 
 /// Everything that is told about a queue, of one moment.

@@ -5,12 +5,14 @@
 //! functions over [`state`]. Around them stand the effects: [`handle`] starts a reader, which fills the
 //! lanes, and a sender, which empties them through [`client`] and asks [`verdict`] what an answer means.
 
+pub mod attempts;
 mod audit;
 pub mod autoscale;
 pub mod batch;
 pub mod client;
 pub mod cut;
 pub mod dispatch;
+pub mod facts;
 pub mod gate;
 pub mod grouping;
 pub mod handle;

@@ -135,6 +135,7 @@ async fn deliver(queue: Arc<Queue>, batch: Arc<Batch>, number: u32) {
         }
         let Endpoint::Http(receiver) = &queue.endpoint else {
             queue.count_bytes(encoded.body.len());
+            queue.attempt_succeeded(encoded.body.len());
             let dropped = vec![(DropReason::Discarded, sent_counts)];
             let outcome = Outcome {
                 dropped,
@@ -152,9 +153,13 @@ async fn deliver(queue: Arc<Queue>, batch: Arc<Batch>, number: u32) {
             .await;
         queue.attempted(&answer, encoded.body.len(), began.elapsed());
         match verdict_of(&queue, &batch, &encoded, sent_counts, &answer) {
-            Verdict::Settled(outcome) => return settle(&queue, &batch, &encoded, outcome).await,
+            Verdict::Settled(outcome) => {
+                queue.attempt_succeeded(encoded.body.len());
+                return settle(&queue, &batch, &encoded, outcome).await;
+            }
             Verdict::Again(again, why) => {
                 queue.report(&why);
+                queue.attempt_failed(&answer, &why);
                 let wait = queue
                     .lock()
                     .again(batch.id, again, fastrand::f64(), Instant::now());

@@ -168,11 +168,10 @@ pub(super) fn holes_between(folder: &Folder) -> Vec<Hole> {
     // What came since the segments were read is not missing.
     if !folder.in_use {
         let known = folder.journals.queues.iter();
-        let known = known.filter_map(|queue| queue.known.as_ref().map(Recovered::highest));
         let (mut end, mut after) = (at, totals);
-        for (next, told) in known {
-            end = end.max(next);
-            after = larger(after, told.unwrap_or_default());
+        for known in known.filter_map(|queue| queue.known.as_ref()) {
+            end = end.max(known.highest());
+            after = larger(after, known.entered_totals);
         }
         if end > at {
             holes.push(Hole {

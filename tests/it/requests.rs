@@ -223,7 +223,7 @@ pub(crate) async fn get(to: SocketAddr, path: &str) -> Reply {
 
 pub(crate) async fn ask(to: SocketAddr, method: &str, path: &str) -> Reply {
     let mut connection = Connection::open(to).await;
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: proxy\r\nConnection: close\r\n\r\n");
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     connection.write(head.as_bytes()).await;
     if method != "HEAD" {
         return connection.reply().await;

@@ -385,7 +385,7 @@ async fn what_a_folder_has_lost_is_counted_and_the_rest_is_sent() {
         bytes[middle] ^= 0x10;
         std::fs::write(path, bytes).unwrap();
     };
-    let lose: Spoil = |folder| std::fs::remove_file(&files(folder, ".segment")[0]).unwrap();
+    let remove: Spoil = |folder| std::fs::remove_file(&files(folder, ".segment")[0]).unwrap();
     let forget: Spoil = |folder| {
         for path in files(folder, ".journal") {
             std::fs::remove_file(path).unwrap();
@@ -398,7 +398,7 @@ async fn what_a_folder_has_lost_is_counted_and_the_rest_is_sent() {
     };
     for (what, spoil, loses) in [
         ("a flipped bit", flip, true),
-        ("a lost segment", lose, true),
+        ("a lost segment", remove, true),
         ("no journals", forget, false),
         ("damaged journals", garble, false),
     ] {
