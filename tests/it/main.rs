@@ -24,6 +24,7 @@ mod protobuf_code;
 mod requests;
 mod several;
 mod stopping;
+mod storage_cli;
 mod storage_kept;
 mod wire_fuzz;
 mod wire_generate;
