@@ -181,11 +181,21 @@ impl Files {
     /// # Errors
     /// When it lies in the folder that is exported, or has an index already: nothing is ever overwritten.
     pub(super) fn create(out: &Path, exported: &Path) -> Result<Self, String> {
-        fs::create_dir_all(out).map_err(|error| error.to_string())?;
-        let real = |path: &Path| path.canonicalize().map_err(|error| error.to_string());
-        if real(out)?.starts_with(real(exported)?) {
+        let exported = exported.canonicalize();
+        let exported = exported.map_err(|error| error.to_string())?;
+        // The nearest folder above it that is there: nothing is made before this is known.
+        let there = out.ancestors().find_map(|path| {
+            let path = if path.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                path
+            };
+            path.canonicalize().ok()
+        });
+        if there.is_some_and(|there| there.starts_with(&exported)) {
             return Err("it is in the folder that is exported".to_owned());
         }
+        fs::create_dir_all(out).map_err(|error| error.to_string())?;
         let index = create(&out.join(INDEX))?;
         Ok(Self {
             folder: out.to_owned(),

@@ -202,16 +202,24 @@ impl<P: FnMut(u64, u64)> Check<'_, P> {
             }
         }
         for hole in holes_between(folder) {
+            let at_end = hole.from >= folder.end().0;
+            let queues = &folder.journals.queues;
+            let mentioned = at_end && queues.iter().any(|queue| queue.mentions(hole.from));
+            let (from, to) = (hole.from.0, hole.to.0 - 1);
             let text = format!(
-                "records {}..{} are not in the log, and a queue has not settled all of them: given up for room or \
-                 age, kept in memory only, or lost",
-                hole.from.0,
-                hole.to.0 - 1
+                "records {from}..{to} are not in the log, and a queue has not settled all of them: given up for \
+                 room or age, kept in memory only, or lost"
             );
             let finding = self.hole(Kind::Missing, &hole, text);
             // What all queues have settled is deleted sooner or later.
-            if !finding.pending.is_empty() {
+            if !finding.pending.is_empty() || mentioned {
                 self.found.push(finding);
+            } else if at_end {
+                let text = format!(
+                    "queues have come to record {to}, and the log ends before {from}: what lies between was kept in \
+                     memory only, or is lost; it is settled"
+                );
+                self.found.push(Finding::new(Kind::Note, text));
             }
         }
     }

@@ -92,6 +92,16 @@ impl QueueJournal {
         wanted
     }
 
+    /// It was at work on a record from here on.
+    pub(super) fn mentions(&self, from: Seq) -> bool {
+        self.known.as_ref().is_some_and(|known| {
+            let mut open = known.open.values().flatten();
+            known.presettled.range(from..).next().is_some()
+                || known.records.range(from..).next().is_some()
+                || open.any(|run| run.seq >= from)
+        })
+    }
+
     /// What it has to send of the records that are there.
     pub(super) fn pending(&self, folder: &Folder) -> Pending {
         let mut pending = Pending::default();

@@ -27,7 +27,7 @@ pub(crate) const MAX_SAMPLES_PER_SEND: u64 = 500;
 /// Longest pause of the sender between two attempts.
 pub(crate) const BACKOFF_MAX: Duration = Duration::from_millis(200);
 /// Time for the end: the sender gets its last answers, the program delivers what it has.
-const DRAIN_LIMIT: Duration = Duration::from_secs(60);
+const DRAIN_LIMIT: Duration = Duration::from_secs(240);
 /// A stop with nothing pending takes no longer, whatever the log.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// Data's seconds in one of the clock: with 820 series each 15 s this makes 30,000 samples a second.

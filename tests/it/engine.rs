@@ -338,24 +338,19 @@ async fn a_dead_receiver_costs_a_full_log_and_nothing_else() {
     let options = LoadOptions {
         attempts_max: Some(2),
         flush_deadline: Duration::from_secs(1),
-        stop: Stop {
-            duration: Some(Duration::from_secs(12)),
-            ..Stop::default()
-        },
+        stop: Stop::default(),
         ..load_of(&proxy, &data, 0)
     };
-    let options = LoadOptions {
-        stop: Stop {
-            scrapes: None,
-            samples: None,
-            duration: Some(Duration::from_secs(12)),
-        },
-        ..options
-    };
-    let report = send(options).await;
+    let enough = CancellationToken::new();
+    let sending = tokio::spawn(load::run(options, enough.clone()));
+    proxy
+        .until("a full log answers 503", |proxy| {
+            proxy.metric("sluicegate_requests_total", &["503", "queue_full"]) > 0.0
+        })
+        .await;
     proxy.assert_sound();
-    let refused = proxy.metric("sluicegate_requests_total", &["503", "queue_full"]);
-    assert!(refused > 0.0, "a full log answers 503");
+    enough.cancel();
+    let report = sending.await.unwrap().expect("the load runs");
     for part in ["log", "lanes", "series", "runs", "handoff"] {
         let bytes = proxy.metric(
             "sluicegate_memory_reserved_bytes",

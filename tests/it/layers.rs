@@ -36,12 +36,16 @@ const LAYERS: &[Layer] = &[
     ),
     row("queue", &["clock", "log", "metrics", "model", "wire"], MEET),
     row("config", &["units"], STAGE),
+    // What is told, as values: pure.
+    row("report", &[], OUTSIDE),
     row(
         "status",
-        &["config", "ingest", "log", "metrics", "queue"],
+        &[
+            "clock", "config", "ingest", "log", "metrics", "queue", "report",
+        ],
         OUTSIDE,
     ),
-    row("admin", &["status"], OUTSIDE),
+    row("admin", &["report", "status"], OUTSIDE),
     row("bench", &["units", "wire"], OUTSIDE),
     // A folder is read as the log and its queues would read it, and posted with a queue's client.
     row(
@@ -49,7 +53,11 @@ const LAYERS: &[Layer] = &[
         &["clock", "log", "model", "queue", "wire"],
         OUTSIDE,
     ),
-    row("cli", &["bench", "config", "storage", "units"], OUTSIDE),
+    row(
+        "cli",
+        &["bench", "config", "report", "storage", "units"],
+        OUTSIDE,
+    ),
     row(
         "app",
         &[

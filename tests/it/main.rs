@@ -25,6 +25,8 @@ mod protobuf_code;
 mod requests;
 mod several;
 mod stopping;
+mod storage_cli;
+mod storage_kept;
 mod wire_fuzz;
 mod wire_generate;
 mod wire_golden;

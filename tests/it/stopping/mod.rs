@@ -1,6 +1,6 @@
 //! Starting and stopping the real program, with real signals.
 
-mod program;
+pub(crate) mod program;
 
 use std::time::{Duration, Instant};
 

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use crate::harness::LIMIT;
 
 /// The program, running.
-pub(super) struct Program {
+pub(crate) struct Program {
     child: Child,
-    pub(super) data: SocketAddr,
-    pub(super) admin: SocketAddr,
+    pub(crate) data: SocketAddr,
+    pub(crate) admin: SocketAddr,
     log: Arc<Mutex<String>>,
     ended: Receiver<()>,
 }
 
-pub(super) fn command(flags: &[&str]) -> Command {
+pub(crate) fn command(flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
     command
         .arg("run")
@@ -32,7 +32,7 @@ pub(super) fn command(flags: &[&str]) -> Command {
 
 impl Program {
     /// Starts it, with free ports besides these flags, and waits for the line that says it is ready.
-    pub(super) fn start(flags: &[&str]) -> Self {
+    pub(crate) fn start(flags: &[&str]) -> Self {
         let mut all = vec!["--web.listen-address", "127.0.0.1:0"];
         if !flags.contains(&"--listen") {
             all.extend(["--listen", "127.0.0.1:0"]);
@@ -66,14 +66,14 @@ impl Program {
         }
     }
 
-    pub(super) fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &id]).status();
         assert!(sent.expect("there is a kill command").success());
     }
 
     /// Waits until the log has this text.
-    pub(super) async fn says(&self, text: &str) {
+    pub(crate) async fn says(&self, text: &str) {
         let deadline = Instant::now() + LIMIT;
         while !self.log().contains(text) {
             assert!(
@@ -85,12 +85,12 @@ impl Program {
         }
     }
 
-    pub(super) fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
     /// Waits for its end: exit code, and all it logged.
-    pub(super) fn end(mut self) -> (i32, String) {
+    pub(crate) fn end(mut self) -> (i32, String) {
         self.ended.recv_timeout(LIMIT).expect("it ends");
         let code = self.child.wait().unwrap().code();
         (code.expect("no signal killed it"), self.log())
@@ -115,7 +115,7 @@ fn addresses(line: &str) -> (SocketAddr, SocketAddr) {
 }
 
 /// Runs to its end: exit code, what it printed, what it logged.
-pub(super) fn run(flags: &[&str]) -> (i32, String, String) {
+pub(crate) fn run(flags: &[&str]) -> (i32, String, String) {
     let output = command(flags).output().expect("it starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let code = output.status.code().expect("no signal killed it");
