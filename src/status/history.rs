@@ -65,7 +65,7 @@ impl History {
         let first = looks.filter(within).min_by_key(|look| look.at)?;
         let passed = last.at - first.at;
         let grown = sum(last).saturating_sub(sum(first));
-        (passed >= LEAST).then(|| (grown, passed.as_secs_f64()))
+        (passed >= LEAST).then_some((grown, passed.as_secs_f64()))
     }
 
     /// The same, a second.

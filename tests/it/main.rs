@@ -20,6 +20,7 @@ mod fuzz;
 mod harness;
 mod layers;
 mod outage;
+mod page;
 mod protobuf_code;
 mod requests;
 mod several;

@@ -23,7 +23,7 @@ fn args(flags: &[&str]) -> RunArgs {
         .command
     {
         Command::Run(args) => *args,
-        Command::Check(_) | Command::Bench(_) => panic!("not run"),
+        Command::Check(_) | Command::Status(_) | Command::Bench(_) => panic!("not run"),
     }
 }
 
