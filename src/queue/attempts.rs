@@ -37,6 +37,8 @@ pub struct Failing {
     pub attempts: u64,
     /// The latest code, or how it failed.
     pub code: String,
+    /// When the first of this code failed, with no other between.
+    pub code_since_ms: i64,
     /// The latest reason in words.
     pub why: String,
 }
@@ -113,10 +115,14 @@ impl Attempts {
             since_ms: now_ms,
             attempts: 0,
             code: String::new(),
+            code_since_ms: now_ms,
             why: String::new(),
         });
         failing.attempts += 1;
-        code.clone_into(&mut failing.code);
+        if failing.code != code {
+            code.clone_into(&mut failing.code);
+            failing.code_since_ms = now_ms;
+        }
         failing.why = shortened(why);
     }
 

@@ -42,6 +42,7 @@ fn a_row_of_failures_has_one_beginning_and_ends_with_a_success() {
     let failing = attempts.failing().unwrap();
     assert_eq!((failing.since_ms, failing.attempts), (1_000, 2));
     assert_eq!((&*failing.code, &*failing.why), ("connect", "refused"));
+    assert_eq!(failing.code_since_ms, 2_000);
     attempts.succeeded(70, 3_000);
     assert_eq!(attempts.settled_bytes(), 70);
     assert_eq!(attempts.failing(), None);

@@ -238,8 +238,11 @@ mod tests {
             seconds_per_element,
             ..
         } = steady.sum;
-        let told = seconds_per_element * data_in;
-        assert!((steady.desired - told).abs() < 1e-9, "{told}");
+        let sum = seconds_per_element * data_in;
+        assert!(
+            (steady.desired - sum).abs() < 1e-9,
+            "the sum is what it says"
+        );
         let behind = decide(ten_seconds(20_000, 1_200_000, 60), 1);
         assert_eq!(
             behind.shards, 12,

@@ -4,10 +4,13 @@
 //! Plain values and functions over them: no clock, no I/O. Texts in it are safe to print: without control
 //! characters ([`words::clean`]); what goes into HTML has to be escaped there.
 
-pub mod docs;
 pub mod text;
 pub mod verdict;
 pub mod words;
+
+#[cfg(test)]
+#[path = "example_fixture.rs"]
+pub(crate) mod example;
 
 use serde::{Deserialize, Serialize};
 
@@ -306,6 +309,8 @@ pub struct FailingPart {
     pub attempts: u64,
     /// The latest code.
     pub code: String,
+    /// Since when they fail with this one.
+    pub code_since_ms: i64,
     /// The latest reason.
     pub why: String,
 }
@@ -462,3 +467,7 @@ pub struct DamagePart {
     /// How many.
     pub count: u64,
 }
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

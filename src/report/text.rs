@@ -1,5 +1,6 @@
 //! The report as text for a terminal. Pure.
 
+use super::verdict::sentence;
 use super::words::{bytes, clean, count, latency, moment, percent, plural, rate, short, time};
 use super::{DrainState, Level, QueuePart, Report, Shards};
 
@@ -8,7 +9,7 @@ pub fn shard_sum(shards: &Shards) -> String {
     let sum = &shards.sum;
     let what = reason(shards);
     if sum.seconds_per_sample <= 0.0 {
-        return what;
+        return sentence(&what);
     }
     format!(
         "{:.3} ms a sample × ({}/s in + {:.0} % of {} waiting, a second) = {:.1}, that is {}: {what}",

@@ -136,7 +136,11 @@ fn failing(report: &Report, queue: &QueuePart) -> Option<Finding> {
     if failing.attempts < attempts || report.now_ms - failing.since_ms < for_ms {
         return None;
     }
-    let since = moment(failing.since_ms, report.now_ms);
+    let at = |at_ms| moment(at_ms, report.now_ms);
+    let since = match (at(failing.code_since_ms), at(failing.since_ms)) {
+        (code, all) if code == all => all,
+        (code, all) => format!("{code}, and nothing is delivered since {all}"),
+    };
     let what = failure(&receiver(report, queue), &failing.code);
     let text = format!("{what} since {since}; {}.", what_waits(report, queue));
     let level = if queue.required {
@@ -419,7 +423,7 @@ fn since(at_ms: Option<i64>, now_ms: i64) -> String {
 }
 
 /// With a capital at its beginning.
-fn sentence(text: &str) -> String {
+pub(super) fn sentence(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(|first| first.to_uppercase().to_string());
     first.unwrap_or_default() + chars.as_str()

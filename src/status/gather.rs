@@ -388,6 +388,7 @@ fn endpoint(facts: &Facts) -> EndpointPart {
             since_ms: failing.since_ms,
             attempts: failing.attempts,
             code: failing.code.clone(),
+            code_since_ms: failing.code_since_ms,
             why: clean(&failing.why),
         }),
         last_success_ms: attempts.last_success_ms,

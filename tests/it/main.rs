@@ -21,6 +21,7 @@ mod fuzz;
 mod harness;
 mod layers;
 mod outage;
+mod page;
 mod protobuf_code;
 mod requests;
 mod several;
