@@ -35,6 +35,8 @@ use storage::{Storage, WATCH_TICK, Watch};
 const SENDER_DONE: Duration = Duration::from_secs(2);
 /// With a log on disk a stop waits for verdicts only, and no longer than this: within five seconds it is over.
 const SAFE_STOP: Duration = Duration::from_millis(4_500);
+/// How long journals and log may take to be closed.
+const CLOSE_WAIT: Duration = Duration::from_secs(3);
 /// How often a stopping process looks whether it is done.
 const STOP_TICK: Duration = Duration::from_millis(50);
 /// How often orphans are looked through.
@@ -300,8 +302,12 @@ async fn close_storage(status: &Arc<Status>, folder: Option<Arc<OsFs>>) {
             folder.unlock();
         }
     });
-    if let Err(error) = closing.await {
-        tracing::error!(%error, "closing the log");
+    match tokio::time::timeout(CLOSE_WAIT, closing).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "closing the log"),
+        Err(_) => tracing::error!(
+            "the disk hangs: the log is left as after a crash, and what was in flight may be sent twice"
+        ),
     }
 }
 

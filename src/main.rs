@@ -90,7 +90,10 @@ fn run(args: &RunArgs) -> ExitCode {
             return ExitCode::from(exit::FAILED);
         }
     };
-    match runtime.block_on(serve(&loaded.config)) {
+    let served = runtime.block_on(serve(&loaded.config));
+    // A disk or a receiver that hangs does not keep the process.
+    runtime.shutdown_timeout(LAST_WORDS);
+    match served {
         Ok(code) => code,
         Err(error) => {
             tracing::error!(%error, "cannot start");
@@ -99,6 +102,9 @@ fn run(args: &RunArgs) -> ExitCode {
     }
 }
 
+/// How long what is still under way on other threads may take at the end.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(200);
+
 async fn serve(config: &config::Config) -> Result<ExitCode, String> {
     // Signals first: one that comes while we start must not kill us without a drain.
     let listen = |kind| signal(kind).map_err(|error| error.to_string());
@@ -106,7 +112,12 @@ async fn serve(config: &config::Config) -> Result<ExitCode, String> {
         listen(SignalKind::terminate())?,
         listen(SignalKind::interrupt())?,
     );
-    let app = App::build(config).await?;
+    let app = tokio::select! {
+        app = App::build(config) => app?,
+        // Nothing has begun yet: there is nothing to finish.
+        _ = terminate.recv() => return Ok(ExitCode::from(exit::OK)),
+        _ = interrupt.recv() => return Ok(ExitCode::from(exit::OK)),
+    };
     let address = |addr: std::io::Result<std::net::SocketAddr>| addr.map_err(|e| e.to_string());
     let (data, admin) = (address(app.data_addr())?, address(app.admin_addr())?);
     say(

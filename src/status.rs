@@ -148,7 +148,12 @@ impl Status {
     }
 
     fn publish_disk(&self) {
-        let Some(disk) = &self.disk else { return };
+        let Some(disk) = &self.disk else {
+            if self.storage_trouble.is_some() {
+                self.registry.set(&metrics::STORAGE_WRITABLE, &[], 0.0);
+            }
+            return;
+        };
         let (r, health) = (&self.registry, disk.health());
         let writable = u8::from(health.unwritable_since.is_none());
         r.set(&metrics::STORAGE_WRITABLE, &[], f64::from(writable));

@@ -128,7 +128,9 @@ impl Storage {
             let chain = Chain::new(Arc::clone(&disk), Arc::clone(&memory));
             (Front::Memory(memory), Arc::new(chain))
         };
-        let any_journal = journals.iter().any(|journal| journal.recovered.is_some());
+        // Names that cannot be listed now were listed a moment ago.
+        let names = folder.list().unwrap_or_default();
+        let any_journal = names.iter().any(|name| file::queue_of(name).is_some());
         let resumes: Vec<_> = config
             .queues
             .iter()
@@ -187,6 +189,7 @@ fn find(config: &Config, storage: &StorageConfig, shares: &Shares) -> Result<Fou
     })?;
     let folder = Arc::new(fs);
     let fs = Arc::clone(&folder) as Arc<dyn Fs>;
+    disk::check_format(&*fs).map_err(|error| unusable(&error))?;
     let mut journals = Vec::new();
     let mut floor = Floor {
         next: Seq(1),

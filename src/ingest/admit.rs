@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::attach::{Attached, Awaited, BodyId, Waiting};
 use super::handler::{Ingest, MEMORY_WAIT, Promise};
@@ -29,6 +30,8 @@ pub(super) struct Received {
     pub(super) encoding: Encoding,
     pub(super) tenant: Arc<Tenant>,
     pub(super) room: Room,
+    /// Memory for the body: given back once nothing of ours holds it any more, or the log answers for it.
+    pub(super) memory: OwnedSemaphorePermit,
     pub(super) began: Instant,
 }
 
@@ -77,11 +80,11 @@ impl Received {
         let copy = Arc::clone(&decoded);
         let append = |ack: Arc<Ack>| match ingest.options.promise {
             Promise::Durable => {
-                let (record, room) = self.into_record(copy, None);
-                tokio::spawn(make_durable(Arc::clone(ingest), record, room, ack));
+                let (record, room, memory) = self.into_record(copy, None);
+                tokio::spawn(make_durable(Arc::clone(ingest), record, room, memory, ack));
             }
             Promise::InLog | Promise::Settled(_) => {
-                let (record, room) = self.into_record(copy, Some(ack));
+                let (record, room, _memory) = self.into_record(copy, Some(ack));
                 log.append_now(record, room);
             }
         };
@@ -106,7 +109,7 @@ impl Received {
             ingest.metrics.refused(&decoded);
         } else {
             ingest.metrics.admitted(&decoded, self.body.len());
-            let (record, room) = self.into_record(decoded, None);
+            let (record, room, _memory) = self.into_record(decoded, None);
             ingest.log.append(record, room).await?;
         }
         Ok(outcome_of(admitted, invalid, &ack::Outcome::default()))
@@ -165,7 +168,11 @@ impl Received {
         decoded.map(Arc::new).map_err(Refusal::Decode)
     }
 
-    fn into_record(self, decoded: Arc<Decoded>, ack: Option<Arc<Ack>>) -> (NewRecord, Room) {
+    fn into_record(
+        self,
+        decoded: Arc<Decoded>,
+        ack: Option<Arc<Ack>>,
+    ) -> (NewRecord, Room, OwnedSemaphorePermit) {
         let record = NewRecord {
             arrival_ms: wall_ms(),
             encoding: self.encoding,
@@ -175,13 +182,21 @@ impl Received {
             decoded,
             ack,
         };
-        (record, self.room)
+        (record, self.room, self.memory)
     }
 }
 
 /// Appends, and tells all who wait for this body. In a task of its own: a sender that hangs up changes
 /// nothing, and if it comes again with the same body while this is under way, it waits for the same record.
-async fn make_durable(ingest: Arc<Ingest>, record: NewRecord, room: Room, ack: Arc<Ack>) {
+///
+/// The memory stays lent until then: a disk that hangs must not collect bodies whose senders have left.
+async fn make_durable(
+    ingest: Arc<Ingest>,
+    record: NewRecord,
+    room: Room,
+    memory: OwnedSemaphorePermit,
+    ack: Arc<Ack>,
+) {
     let (decoded, bytes) = (Arc::clone(&record.decoded), record.body.len());
     match ingest.log.append(record, room).await {
         Ok(_) => {
@@ -190,6 +205,7 @@ async fn make_durable(ingest: Arc<Ingest>, record: NewRecord, room: Room, ack: A
         }
         Err(error) => ack.lost(error),
     }
+    drop(memory);
 }
 
 /// Nothing in it that a queue would take: not even metadata.

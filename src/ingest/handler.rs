@@ -190,7 +190,7 @@ async fn receive(
         .bodies
         .lend(length.unwrap_or(limit), MEMORY_WAIT)
         .await;
-    let _memory = memory.ok_or(Refusal::Memory)?;
+    let memory = memory.ok_or(Refusal::Memory)?;
     let body = read_body(body, limit, began).await?;
     if length.is_none() && body.len() as u64 > UNKNOWN_LENGTH {
         // Given back first: what is larger than the log has to find it empty.
@@ -203,6 +203,7 @@ async fn receive(
         encoding,
         tenant,
         room,
+        memory,
         began,
     };
     request.admit(ingest).await

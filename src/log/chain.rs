@@ -68,6 +68,14 @@ impl Log for Chain {
         self.new.end()
     }
 
+    fn holds(&self, seq: Seq) -> bool {
+        if seq < self.from {
+            self.old.holds(seq)
+        } else {
+            self.new.holds(seq)
+        }
+    }
+
     fn arrival(&self, seq: Seq) -> Option<Instant> {
         let old = (seq < self.from).then(|| self.old.arrival(seq));
         old.flatten()

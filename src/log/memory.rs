@@ -300,6 +300,10 @@ impl Log for MemoryLog {
         Some(Arc::clone(&held.record))
     }
 
+    fn holds(&self, seq: Seq) -> bool {
+        self.lock().records.contains_key(&seq)
+    }
+
     fn arrival(&self, seq: Seq) -> Option<Instant> {
         self.lock()
             .records

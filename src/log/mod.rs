@@ -205,6 +205,9 @@ pub trait Log: Send + Sync {
     /// The sequence of the next record, and the totals before it.
     fn end(&self) -> (Seq, Counts);
 
+    /// This record is there, though perhaps it cannot be read just now.
+    fn holds(&self, seq: Seq) -> bool;
+
     /// When the first record at or after `seq` arrived.
     fn arrival(&self, seq: Seq) -> Option<Instant>;
 

@@ -2,6 +2,7 @@
 //! [`super::take`] decide.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +16,9 @@ use crate::wire::decoded::Decoded;
 
 /// Bodies above this are decoded on a thread that may block.
 const LARGE_BODY: usize = 256 << 10;
+
+/// After this a record that cannot be read is tried again.
+const UNREADABLE_PAUSE: Duration = Duration::from_millis(200);
 
 /// Reads until `cancel`.
 pub(super) async fn read(queue: Arc<Queue>, cancel: CancellationToken) {
@@ -59,8 +63,17 @@ async fn fetch(queue: &Arc<Queue>, seq: Seq) -> Option<Fetched> {
         return queue.log.fetch(queue.index, seq);
     }
     let (log, index) = (Arc::clone(&queue.log), queue.index);
-    let fetched = tokio::task::spawn_blocking(move || log.fetch(index, seq));
-    fetched.await.ok().flatten()
+    finished(tokio::task::spawn_blocking(move || log.fetch(index, seq)).await).await
+}
+
+/// What a task on another thread came to. A panic there is one here; and if it was cut short, the runtime ends,
+/// and nothing must follow from that.
+async fn finished<T>(result: Result<T, tokio::task::JoinError>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => std::future::pending().await,
+    }
 }
 
 /// Reads a record a second time.
@@ -68,6 +81,8 @@ async fn again(queue: &Arc<Queue>, role: Role, seq: Seq, generation: u64) {
     let fetched = fetch(queue, seq).await;
     match fetched.filter(|fetched| fetched.record.seq == seq) {
         Some(fetched) => feed(queue, role, fetched, generation).await,
+        // It is there, and cannot be read now.
+        None if queue.log.holds(seq) => tokio::time::sleep(UNREADABLE_PAUSE).await,
         None => {
             let reason = queue.log.why_gone(seq).into();
             gone(queue, seq, reason);
@@ -132,7 +147,7 @@ async fn decoded_of(queue: &Arc<Queue>, role: Role, fetched: Fetched) -> Option<
         )
     };
     let decoded = if length > LARGE_BODY {
-        tokio::task::spawn_blocking(decode).await.ok()?
+        finished(tokio::task::spawn_blocking(decode).await).await
     } else {
         decode()
     };

@@ -72,7 +72,14 @@ impl Folder {
     fn open(path: &Path) -> Result<Self, FolderError> {
         let fs = LookFs::open(path)?;
         let has_format = look::has_format(&fs).map_err(FolderError::Storage)?;
-        let in_use = fs.is_in_use().unwrap_or(false);
+        let in_use = match fs.is_in_use() {
+            // Nothing else of it could be read either.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(error.into());
+            }
+            // A file system without locks: nobody can have one.
+            in_use => in_use.unwrap_or(false),
+        };
         let (mut segments, mut no_segments) = (Vec::new(), Vec::new());
         for seen in look::segments(&fs)? {
             match seen {

@@ -141,6 +141,10 @@ impl Log for Disk {
         self.log.end()
     }
 
+    fn holds(&self, seq: Seq) -> bool {
+        self.log.holds(seq)
+    }
+
     fn arrival(&self, seq: Seq) -> Option<Instant> {
         self.log.arrival(seq)
     }

@@ -82,11 +82,15 @@ impl OsFs {
             .truncate(false)
             .open(path.join(LOCK))?;
         let deadline = Instant::now() + wait;
+        let mut said = false;
         loop {
             match lock.try_lock() {
                 Ok(()) => break,
                 Err(TryLockError::Error(error)) => return Err(error),
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    if !std::mem::replace(&mut said, true) {
+                        tracing::info!(path = %path.display(), ?wait, "waiting for another process to give up the folder");
+                    }
                     std::thread::sleep(LOCK_RETRY);
                 }
                 Err(TryLockError::WouldBlock) => {
@@ -127,7 +131,16 @@ impl Fs for OsFs {
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
-        Ok(Box::new(options().open(self.path.join(name))?))
+        let path = self.path.join(name);
+        let opened = options().open(&path);
+        // What can only be read is read: writing to it fails then, and says so.
+        let opened = opened.or_else(|error| match error.kind() {
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                options().write(false).open(&path)
+            }
+            _ => Err(error),
+        });
+        Ok(Box::new(opened?))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {

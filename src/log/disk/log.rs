@@ -276,6 +276,10 @@ impl Log for DiskLog {
         self.core.store.first(seq)
     }
 
+    fn holds(&self, seq: Seq) -> bool {
+        self.core.store.holds(seq)
+    }
+
     fn arrival(&self, seq: Seq) -> Option<Instant> {
         self.core.store.arrival(seq)
     }

@@ -266,7 +266,7 @@ pub fn segments(fs: &dyn Fs) -> io::Result<Vec<Seen>> {
         };
         match look(fs, &name, 0) {
             Found::Nothing => others.push(Seen::Blank { name }),
-            Found::Unreadable => others.extend(unreadable(fs, name)),
+            Found::Unreadable | Found::Failed(_) => others.extend(unreadable(fs, name)),
             Found::Segment(whole) => {
                 let first = whole.segment.header.first;
                 let taken = wholes.contains_key(&first.0);

@@ -159,6 +159,14 @@ pub struct Floor {
     pub totals: Counts,
 }
 
+/// Says whether a folder is of this format, before anything else in it is looked at; a new one becomes so.
+///
+/// # Errors
+/// When it is of another, or cannot be read.
+pub fn check_format(fs: &dyn fs::Fs) -> Result<(), StorageError> {
+    recover::check_format(fs)
+}
+
 impl Floor {
     /// Raises it to what another journal knows.
     pub fn raise(&mut self, next: Seq, totals: Counts) {

@@ -76,7 +76,7 @@ impl Store {
             let (view, entry) = self.locate(seq)?;
             match self.file(&view) {
                 Ok(file) => return Some(self.read(&*file, &view, &entry)),
-                Err(error) => self.lose(&view, &error),
+                Err(error) => self.lose(&view, &error)?,
             }
         }
     }
@@ -115,6 +115,13 @@ impl Store {
         Some(self.arrived(arrival))
     }
 
+    /// Just this record is there, as far as is known without the disk.
+    pub fn holds(&self, seq: Seq) -> bool {
+        let known = self.known();
+        let segment = known.segment_from(seq);
+        segment.is_some_and(|(first, _)| *first <= seq.0)
+    }
+
     /// A record at or after this one is there.
     pub fn holds_from(&self, seq: Seq) -> bool {
         self.known().segment_from(seq).is_some()
@@ -137,7 +144,7 @@ impl Store {
             let index = match self.index(&view) {
                 Ok(index) => index,
                 Err(error) => {
-                    self.lose(&view, &error);
+                    self.lose(&view, &error)?;
                     continue;
                 }
             };
@@ -235,12 +242,17 @@ impl Store {
         lock(&self.cache).forget(key);
     }
 
-    /// A segment that cannot be opened is left where it is, and not read any more.
-    fn lose(&self, view: &View, error: &io::Error) {
+    /// A segment whose file is gone is not read any more. `None`: it cannot be opened now, for whatever reason;
+    /// that is no proof that anything is lost, and it will be tried again.
+    fn lose(&self, view: &View, error: &io::Error) -> Option<()> {
+        if error.kind() != io::ErrorKind::NotFound {
+            tracing::warn!(segment = view.name, %error, "a segment of the log cannot be opened; trying again");
+            return None;
+        }
         let mut known = self.known();
         // It may have been deleted meanwhile, with everybody's consent.
         let Some(segment) = known.segments.remove(&view.key) else {
-            return;
+            return Some(());
         };
         known.bytes -= segment.bytes;
         known.forget_tenants(&segment);
@@ -248,7 +260,8 @@ impl Store {
         drop(known);
         self.forget_segment(view.key);
         lock(&self.damage).counts.segment += 1;
-        tracing::error!(segment = view.name, %error, "a segment of the log cannot be opened");
+        tracing::error!(segment = view.name, %error, "a segment of the log is gone");
+        Some(())
     }
 
     /// A record, from its place.

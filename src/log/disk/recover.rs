@@ -30,8 +30,10 @@ pub(super) enum Found {
     Segment(Box<Whole>),
     /// It holds nothing, and never did.
     Nothing,
-    /// It cannot be read.
+    /// It makes no sense.
     Unreadable,
+    /// The system did not let it be read.
+    Failed(io::Error),
 }
 
 /// A segment as it was found.
@@ -62,6 +64,8 @@ pub(super) fn recover(
         next = next.max(in_name.next());
         match look(fs, &name, options.required.len()) {
             Found::Nothing => drop(fs.remove(&name)),
+            // It may be whole: nothing is done to a folder that cannot be read.
+            Found::Failed(error) => return Err(io_error("reading a segment", error)),
             Found::Unreadable => {
                 damage.segment += 1;
                 next = next.max(beyond(in_name));
@@ -167,7 +171,7 @@ fn io_error(what: &'static str, error: io::Error) -> StorageError {
 }
 
 /// Writes the format into a new folder; refuses a folder of another one.
-fn check_format(fs: &dyn Fs) -> Result<(), StorageError> {
+pub(super) fn check_format(fs: &dyn Fs) -> Result<(), StorageError> {
     let names = fs.list().map_err(|error| io_error("listing it", error))?;
     if names.iter().any(|name| name == FORMAT_NAME) {
         let found = read_format(fs).map_err(|error| io_error("reading its format", error))?;
@@ -203,13 +207,14 @@ fn write_format(fs: &dyn Fs) -> io::Result<()> {
 /// What is in a file that has the name of a segment.
 pub(super) fn look(fs: &dyn Fs, name: &str, queues: usize) -> Found {
     let opened = fs.open(name).or_else(|_| fs.open(name));
-    let Ok((file, size)) = opened.and_then(|file| file.size().map(|size| (file, size))) else {
-        return Found::Unreadable;
+    let (file, size) = match opened.and_then(|file| file.size().map(|size| (file, size))) {
+        Ok(found) => found,
+        Err(error) => return Found::Failed(error),
     };
     let mut bytes = Window::new(&*file, size);
     let mut start = vec![0; size.min(HEADER_LEN) as usize];
-    if read(&*file, &mut start, 0).is_err() {
-        return Found::Unreadable;
+    if let Err(error) = read(&*file, &mut start, 0) {
+        return Found::Failed(error);
     }
     let Some(header) = Header::decode(&start) else {
         return if bytes.is_zero_from(0) {

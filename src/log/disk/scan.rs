@@ -1,6 +1,7 @@
 //! A segment without a footer, from header to header.
 
 use std::io;
+use std::time::Duration;
 
 use super::fs::File;
 use super::record::{self, Head, MAGIC, PREFIX};
@@ -63,12 +64,29 @@ fn is_after(head: &Head, totals: crate::model::counts::Counts) -> bool {
         && covers(all.exemplars, own.exemplars, totals.exemplars)
 }
 
-/// Reads a file's bytes; an error is tried once more.
+/// How often a read that fails is tried again: at first at once, then after a pause. A disk that cannot read
+/// for a moment has lost nothing.
+const READ_TRIES: (u32, u32, Duration) = (8, 40, Duration::from_millis(25));
+
+/// Reads a file's bytes; an error is tried again for about a second.
 pub(super) fn read(file: &dyn File, bytes: &mut [u8], at: u64) -> io::Result<()> {
-    match file.read_at(bytes, at) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(error),
-        Err(_) => file.read_at(bytes, at),
-        Ok(()) => Ok(()),
+    let (at_once, most, pause) = READ_TRIES;
+    let mut tried = 0;
+    loop {
+        let error = match file.read_at(bytes, at) {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        tried += 1;
+        if error.kind() == io::ErrorKind::UnexpectedEof || tried >= most {
+            return Err(error);
+        }
+        if tried == at_once {
+            tracing::warn!(%error, "the log cannot be read; trying again");
+        }
+        if tried >= at_once {
+            std::thread::sleep(pause);
+        }
     }
 }
 

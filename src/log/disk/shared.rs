@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -153,10 +153,16 @@ impl Core {
         }
     }
 
-    /// The wall clock as it was when the log was opened, and went on: no jump makes anything old.
+    /// The wall clock, but no later than it was when the log was opened and went on since: no jump of it, forwards
+    /// or backwards, makes anything old.
     fn now_ms(&self) -> i64 {
         let (opened, wall) = self.store.options.opened;
-        wall.saturating_add(opened.elapsed().as_millis() as i64)
+        let went_on = wall.saturating_add(opened.elapsed().as_millis() as i64);
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = since.map_or(0, |since| {
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        });
+        went_on.min(now)
     }
 }
 
