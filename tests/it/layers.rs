@@ -30,7 +30,7 @@ const LAYERS: &[Layer] = &[
     row("logging", &["config"], OUTSIDE),
     row("model", &[], PURE),
     row("wire", &["model"], PURE),
-    row("log", &["model", "wire"], STAGE),
+    row("log", &["clock", "model", "wire"], STAGE),
     row(
         "ingest",
         &["clock", "log", "metrics", "model", "wire"],

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -13,6 +13,7 @@ use super::lock;
 use super::log::BeforeDelete;
 use super::store::Store;
 use super::writer::Append;
+use crate::clock::wall_ms;
 use crate::log::LogError;
 use crate::log::drain::DrainRate;
 use crate::log::handoff::HandOff;
@@ -158,11 +159,7 @@ impl Core {
     fn now_ms(&self) -> i64 {
         let (opened, wall) = self.store.options.opened;
         let went_on = wall.saturating_add(opened.elapsed().as_millis() as i64);
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = since.map_or(0, |since| {
-            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-        });
-        went_on.min(now)
+        went_on.min(wall_ms())
     }
 }
 
