@@ -394,7 +394,9 @@ async fn decoded_forms_wait_for_a_slow_disk_within_the_limit_of_the_hand_off() {
     assert_eq!((at_hand, log.handoff_bytes()), (3, 0));
     // What was promised to records that the disk does not take is given back.
     fs.refuse(|op, _| (op == Op::Sync).then_some(EIO));
-    append(&log, request(9, 50)).await.expect_err("it is broken");
+    append(&log, request(9, 50))
+        .await
+        .expect_err("it is broken");
     assert_eq!(log.handoff_bytes(), 0);
 }
 
