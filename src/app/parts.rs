@@ -34,23 +34,30 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    /// A log on disk leaves its share to bodies that wait to be durable, and to decoded forms.
+    /// A log on disk leaves its share to bodies and decoded forms that wait to be durable, and to the series
+    /// table: one that does not hold the series of a backlog is made anew all the time (decision 0012).
     pub(super) fn of(limit: u64, on_disk: bool) -> Self {
         let part = limit / 16;
-        let (log, bodies, handoff) = if on_disk {
-            (part, 3 * part, 2 * part)
-        } else {
-            (5 * part, part, part / 2)
-        };
-        Self {
-            log,
-            bodies,
+        let in_memory = Self {
+            log: 5 * part,
+            bodies: part,
             decoding: part,
-            handoff,
+            handoff: part / 2,
             lanes: 3 * part,
             table: part,
             runs: part,
             metadata: part / 4,
+        };
+        if !on_disk {
+            return in_memory;
+        }
+        Self {
+            log: part,
+            bodies: 2 * part,
+            handoff: part + part / 2,
+            lanes: 2 * part,
+            table: 3 * part,
+            ..in_memory
         }
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::attach::{Attached, Awaited, BodyId, Waiting};
 use super::handler::{Ingest, MEMORY_WAIT, Promise};
+use super::meter::Admission;
 use super::respond::{Outcome, Refusal};
 use crate::clock::{Instant, wall_ms};
 use crate::log::ack::{self, Ack};
@@ -94,7 +95,7 @@ impl Received {
         match attached {
             Some(attached) => ingest.metrics.attached(attached),
             // It is counted once it is durable.
-            None if ingest.options.promise == Promise::Durable => {}
+            None if ingest.options.promise == Promise::Durable => ingest.metrics.refused(&decoded),
             None => ingest.metrics.admitted(&decoded, bytes),
         }
         drop(decoded);
@@ -197,10 +198,10 @@ async fn make_durable(
     memory: OwnedSemaphorePermit,
     ack: Arc<Ack>,
 ) {
-    let (decoded, bytes) = (Arc::clone(&record.decoded), record.body.len());
+    let (admission, bytes) = (Admission::of(&record.decoded), record.body.len());
     match ingest.log.append(record, room).await {
         Ok(_) => {
-            ingest.metrics.admitted(&decoded, bytes);
+            ingest.metrics.let_in(admission, bytes);
             ack.durable();
         }
         Err(error) => ack.lost(error),

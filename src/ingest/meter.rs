@@ -8,7 +8,7 @@ use super::attach::Attached;
 use super::respond::Outcome;
 use crate::clock::wall_ms;
 use crate::metrics::{self, Registry};
-use crate::model::counts::Kind;
+use crate::model::counts::{Counts, Kind};
 use crate::wire::decoded::{Decoded, InvalidSeries};
 
 /// What people are told about the door: sums since the process began.
@@ -34,6 +34,25 @@ pub struct IngestMetrics {
     bytes: ::metrics::Counter,
     decoded_bytes: ::metrics::Counter,
     pub(super) withdrawn: ::metrics::Counter,
+}
+
+/// What is counted of a request once it is in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Admission {
+    proto: &'static str,
+    admitted: Counts,
+    /// Bytes of the decoded message.
+    decoded: u64,
+}
+
+impl Admission {
+    pub(super) fn of(decoded: &Decoded) -> Self {
+        Self {
+            proto: decoded.protocol.as_str(),
+            admitted: decoded.admitted(),
+            decoded: decoded.body.len() as u64,
+        }
+    }
 }
 
 impl IngestMetrics {
@@ -71,9 +90,19 @@ impl IngestMetrics {
     }
 
     pub(super) fn admitted(&self, decoded: &Decoded, body: usize) {
+        self.let_in(Admission::of(decoded), body);
+        self.refused(decoded);
+    }
+
+    /// Counts what was admitted, and nothing of what was refused beside it.
+    pub(super) fn let_in(&self, admission: Admission, body: usize) {
+        let Admission {
+            proto,
+            admitted,
+            decoded,
+        } = admission;
         self.bytes.increment(body as u64);
-        self.decoded_bytes.increment(decoded.body.len() as u64);
-        let (proto, admitted) = (decoded.protocol.as_str(), decoded.admitted());
+        self.decoded_bytes.increment(decoded);
         let mut told = self.lock();
         told.samples += admitted.total();
         told.bytes += body as u64;
@@ -86,7 +115,6 @@ impl IngestMetrics {
                 .counter(&metrics::RECEIVED, &labels)
                 .increment(admitted.get(kind));
         }
-        self.refused(decoded);
     }
 
     /// Counts what was refused by itself, whether or not anything beside it was admitted.

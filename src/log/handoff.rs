@@ -4,6 +4,9 @@
 //! They are kept under a limit of their own; what finds no room is decoded again by whoever comes to it.
 //! Those that are kept stay: they are what the readers come to next. But what waits only for queues that
 //! are not even near makes room for those that are.
+//!
+//! A log that must write a record first holds its decoded form all that time. It asks for room before
+//! ([`HandOff::promise`]): what waits for the disk is under the same limit, however many senders wait.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,6 +18,8 @@ use crate::wire::decoded::Decoded;
 pub(super) struct HandOff {
     held: VecDeque<Held>,
     bytes: usize,
+    /// Of decoded forms that wait until their records are durable.
+    promised: usize,
     limit: usize,
     /// How far each queue has come.
     at: Vec<Seq>,
@@ -34,6 +39,7 @@ impl HandOff {
         Self {
             held: VecDeque::new(),
             bytes: 0,
+            promised: 0,
             limit,
             at: vec![Seq::default(); queues],
         }
@@ -42,19 +48,48 @@ impl HandOff {
     /// Keeps a decoded form at hand for all queues, while memory allows.
     pub(super) fn put(&mut self, record: &Arc<Record>, decoded: Arc<Decoded>) {
         let bytes = decoded.heap_bytes();
-        if self.bytes + bytes > self.limit {
+        if self.has_room(bytes) {
+            self.hold(record, decoded, bytes);
+        }
+    }
+
+    /// Keeps room for a decoded form whose record is not durable yet, while memory allows. What was promised
+    /// is either put or given up, once.
+    pub(super) fn promise(&mut self, decoded: &Decoded) -> bool {
+        let bytes = decoded.heap_bytes();
+        let room = self.has_room(bytes);
+        if room {
+            self.promised += bytes;
+        }
+        room
+    }
+
+    /// The record of this decoded form is durable: readers may come to it.
+    pub(super) fn put_promised(&mut self, record: &Arc<Record>, decoded: Arc<Decoded>) {
+        let bytes = decoded.heap_bytes();
+        self.promised -= bytes;
+        self.hold(record, decoded, bytes);
+    }
+
+    /// The record of this decoded form did not become durable.
+    pub(super) fn give_up(&mut self, decoded: &Decoded) {
+        self.promised -= decoded.heap_bytes();
+    }
+
+    fn has_room(&mut self, bytes: usize) -> bool {
+        if self.bytes() + bytes > self.limit {
             self.forget_the_distant();
         }
-        let waiting = self.at.len();
-        if self.bytes + bytes > self.limit || waiting == 0 {
-            return;
-        }
+        !self.at.is_empty() && self.bytes() + bytes <= self.limit
+    }
+
+    fn hold(&mut self, record: &Arc<Record>, decoded: Arc<Decoded>, bytes: usize) {
         self.bytes += bytes;
         self.held.push_back(Held {
             record: Arc::clone(record),
             decoded,
             bytes,
-            waiting: u64::MAX >> (64 - waiting),
+            waiting: u64::MAX >> (64 - self.at.len()),
         });
     }
 
@@ -95,9 +130,9 @@ impl HandOff {
         }
     }
 
-    /// Heap bytes of the decoded forms.
+    /// Heap bytes of the decoded forms, those included that wait for the disk.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.promised
     }
 
     fn place(&self, seq: Seq) -> Option<usize> {

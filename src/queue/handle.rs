@@ -631,7 +631,9 @@ fn metadata_attempt(tenant: &Tenant, families: &[FamilyMetadata]) -> Attempt {
         );
     }
     Attempt {
-        body: encode_snappy(&mut snap::raw::Encoder::new(), &message).into(),
+        body: encode_snappy(&mut snap::raw::Encoder::new(), &message, &mut Vec::new())
+            .to_vec()
+            .into(),
         content_type: CONTENT_TYPE_V1,
         content_encoding: "snappy",
         version_header: ("X-Prometheus-Remote-Write-Version", "0.1.0"),

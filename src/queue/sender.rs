@@ -20,7 +20,7 @@ use super::verdict::{Sent, Verdict, judge, written_of};
 use crate::clock::Instant;
 use crate::log::Tenant;
 use crate::model::counts::Counts;
-use crate::wire::compression::{Encoding, encode_snappy};
+use crate::wire::compression::{Encoding, encode_snappy, encode_zstd};
 use crate::wire::decoded::Protocol;
 use crate::wire::encode::{Encoder, Lost};
 use crate::wire::negotiate::{CONTENT_TYPE_V1, CONTENT_TYPE_V2};
@@ -47,6 +47,7 @@ struct Scratch {
     encoder: Encoder,
     snappy: snap::raw::Encoder,
     message: Vec<u8>,
+    compressed: Vec<u8>,
 }
 
 impl Scratch {
@@ -56,6 +57,7 @@ impl Scratch {
             encoder: Encoder::default(),
             snappy,
             message: Vec::new(),
+            compressed: Vec::new(),
         }
     }
 }
@@ -281,15 +283,16 @@ async fn encode(queue: &Queue, batch: &Batch, protocol: Protocol) -> Arc<Encoded
             let lost = scratch
                 .encoder
                 .encode(protocol, &batch.content, &metadata, message);
+            let compressed = &mut scratch.compressed;
             let body = match encoding {
-                Encoding::Snappy => encode_snappy(&mut scratch.snappy, message),
-                Encoding::Zstd => zstd::bulk::compress(message, ZSTD_LEVEL)
-                    .expect("compressing into memory cannot fail"),
+                Encoding::Snappy => encode_snappy(&mut scratch.snappy, message, compressed),
+                Encoding::Zstd => encode_zstd(message, ZSTD_LEVEL, compressed),
             };
             Arc::new(Encoded {
                 protocol,
                 encoding,
-                body: body.into(),
+                // What is kept until the verdict is as long as it is, not as it might have been.
+                body: Bytes::copy_from_slice(body),
                 lost,
             })
         })

@@ -159,14 +159,38 @@ fn decode_zstd(
     Ok(out)
 }
 
-/// Compresses `message` as one snappy block, reusing `encoder`'s table.
+/// Compresses `message` as one snappy block, reusing `encoder`'s table and `scratch`, which becomes as long as
+/// the block might have been: keep the block, not the scratch.
 ///
 /// # Panics
 /// Never below 4 GiB, which batches cannot reach.
-pub fn encode_snappy(encoder: &mut snap::raw::Encoder, message: &[u8]) -> Vec<u8> {
-    encoder
-        .compress_vec(message)
-        .expect("a batch is far below snappy's 4 GiB")
+pub fn encode_snappy<'s>(
+    encoder: &mut snap::raw::Encoder,
+    message: &[u8],
+    scratch: &'s mut Vec<u8>,
+) -> &'s [u8] {
+    let most = snap::raw::max_compress_len(message.len());
+    if scratch.len() < most {
+        scratch.resize(most, 0);
+    }
+    let length = encoder
+        .compress(message, scratch)
+        .expect("a batch is far below snappy's 4 GiB");
+    &scratch[..length]
+}
+
+/// Compresses `message` as one zstd frame, in the same way.
+///
+/// # Panics
+/// Never: `scratch` has room for the longest frame.
+pub fn encode_zstd<'s>(message: &[u8], level: i32, scratch: &'s mut Vec<u8>) -> &'s [u8] {
+    let most = zstd::zstd_safe::compress_bound(message.len());
+    if scratch.len() < most {
+        scratch.resize(most, 0);
+    }
+    let length = zstd::bulk::compress_to_buffer(message, &mut scratch[..], level)
+        .expect("compressing into memory cannot fail");
+    &scratch[..length]
 }
 
 #[cfg(test)]
@@ -176,7 +200,7 @@ mod tests {
     const LIMIT: u64 = 32 << 20;
 
     fn snappy(data: &[u8]) -> Vec<u8> {
-        encode_snappy(&mut snap::raw::Encoder::new(), data)
+        encode_snappy(&mut snap::raw::Encoder::new(), data, &mut Vec::new()).to_vec()
     }
 
     fn plain(body: &[u8]) -> Result<Vec<u8>, DecodeError> {

@@ -362,6 +362,45 @@ async fn a_reader_that_has_caught_up_gets_the_decoded_form_and_others_the_bytes(
 }
 
 #[tokio::test]
+async fn decoded_forms_wait_for_a_slow_disk_within_the_limit_of_the_hand_off() {
+    const SENDERS: u64 = 8;
+    let fs = ModelFs::new(1);
+    let each = request(1, 50).decoded.heap_bytes();
+    let options = DiskOptions {
+        handoff_limit: 3 * each + each / 2,
+        ..options()
+    };
+    let log = open(&fs, options.clone());
+    fs.hold_syncs(true);
+    let (mut forms, mut waiting) = (Vec::new(), Vec::new());
+    for id in 1..=SENDERS {
+        let new = request(id, 50);
+        forms.push(Arc::downgrade(&new.decoded));
+        let log = Arc::clone(&log);
+        waiting.push(tokio::spawn(async move { append(&log, new).await }));
+        tokio::task::yield_now().await;
+    }
+    let held = forms.iter().filter(|form| form.strong_count() > 0).count();
+    assert_eq!(held, 3, "the others do not wait with their requests");
+    assert_eq!(log.handoff_bytes(), 3 * each);
+    fs.hold_syncs(false);
+    let mut at_hand = 0;
+    for (request, seq) in waiting.into_iter().zip(1..) {
+        request.await.expect("no panic").expect("the disk is well");
+        let fetched = log.fetch(Q, Seq(seq)).expect("it is there");
+        at_hand += u64::from(fetched.decoded.is_some());
+        assert!(fetched.decoded.is_some() || fetched.body.is_some());
+    }
+    assert_eq!((at_hand, log.handoff_bytes()), (3, 0));
+    // What was promised to records that the disk does not take is given back.
+    fs.refuse(|op, _| (op == Op::Sync).then_some(EIO));
+    append(&log, request(9, 50))
+        .await
+        .expect_err("it is broken");
+    assert_eq!(log.handoff_bytes(), 0);
+}
+
+#[tokio::test]
 async fn a_real_folder_is_closed_sealed_and_read_again() {
     let dir = tempfile::tempdir().expect("a folder");
     let os = |()| -> Arc<dyn Fs> {

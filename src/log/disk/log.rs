@@ -166,10 +166,12 @@ impl DiskLog {
             body: new.body,
             ack: new.ack,
         };
+        let promised = lock(&self.core.handoff).promise(&new.decoded);
         let (done, answer) = oneshot::channel();
         self.ask(Command::Append(Box::new(Append {
             pending,
-            decoded: new.decoded,
+            // What is not taken goes before the wait: a slow disk must not make many of them wait with it.
+            decoded: promised.then_some(new.decoded),
             room,
             done,
         })));

@@ -89,18 +89,23 @@ impl Core {
 
     /// Writes a group, and tells everyone who waits.
     pub(super) fn commit(&self, group: Vec<Append>) {
-        let (pending, rest): (Vec<_>, Vec<_>) = group
+        let (pending, mut rest): (Vec<_>, Vec<_>) = group
             .into_iter()
             .map(|append| (append.pending, (append.decoded, append.room, append.done)))
             .unzip();
         let mut records = Vec::with_capacity(pending.len());
         let (durable, error) = self.store.commit(&pending, |index, record| {
-            lock(&self.handoff).put(record, Arc::clone(&rest[index].0));
+            if let Some(decoded) = rest[index].0.take() {
+                lock(&self.handoff).put_promised(record, decoded);
+            }
             records.push(Arc::clone(record));
         });
         self.note(error.as_ref());
         let mut records = records.into_iter();
-        for (index, (_, room, done)) in rest.into_iter().enumerate() {
+        for (index, (decoded, room, done)) in rest.into_iter().enumerate() {
+            if let Some(decoded) = decoded {
+                lock(&self.handoff).give_up(&decoded);
+            }
             drop(room);
             let answer = records.next().filter(|_| index < durable);
             // Who has gone meanwhile does not hear that it was written.

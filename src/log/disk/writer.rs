@@ -29,7 +29,8 @@ pub(super) enum Command {
 /// A record on its way.
 pub(super) struct Append {
     pub(super) pending: Pending,
-    pub(super) decoded: Arc<Decoded>,
+    /// What the hand-off has promised to take.
+    pub(super) decoded: Option<Arc<Decoded>>,
     pub(super) room: Room,
     pub(super) done: oneshot::Sender<Result<Arc<Record>, LogError>>,
 }
