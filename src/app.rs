@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::AdminServer;
 use crate::clock::Instant;
-use crate::config::{AckMode, Config};
+use crate::config::{AckMode, Config, Mode};
 use crate::ingest::activity::Activity;
 use crate::ingest::attach::{Attachments, ORPHAN_FOR};
 use crate::ingest::handler::Ingest;
@@ -89,7 +89,12 @@ impl App {
             encoders: Arc::new(Encoders::new(cores)),
             memory: queue_memory(&shares, config.queues.len()),
             eager: storage.ack == AckMode::Upstream,
+            mode: config.mode,
+            max_connections: config.ingest.max_connections,
         };
+        if config.mode == Mode::Passthrough {
+            tracing::info!("{}", parts::ceiling(storage.ack));
+        }
         let mut queues = Vec::new();
         for ((index, queue), resume) in config.queues.iter().enumerate().zip(storage.resumes) {
             let parts = queue_parts(queue, QueueIndex(index as u8), resume, &common)?;
@@ -128,6 +133,7 @@ impl App {
             queues,
             ingest,
             connections: data.open_connections(),
+            mode: config.mode,
             ack: storage.ack,
             storage_trouble: storage.trouble,
             medium: config

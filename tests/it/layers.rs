@@ -105,6 +105,7 @@ const PURE_FILES: &[&str] = &[
     "queue/attempts.rs",
     "queue/autoscale.rs",
     "queue/batch.rs",
+    "queue/convert.rs",
     "queue/dispatch.rs",
     "queue/gate.rs",
     "queue/grouping.rs",
@@ -124,6 +125,7 @@ const PURE_FILES: &[&str] = &[
     "queue/table.rs",
     "queue/take.rs",
     "queue/verdict.rs",
+    "queue/whole.rs",
 ];
 const EFFECTS: &[&str] = &[
     "async ",

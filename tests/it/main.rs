@@ -22,6 +22,7 @@ mod harness;
 mod layers;
 mod outage;
 mod page;
+mod passthrough;
 mod protobuf_code;
 mod requests;
 mod several;

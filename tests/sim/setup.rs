@@ -129,6 +129,7 @@ fn options(
         memory,
         send_exemplars: rng.u8(..6) > 0,
         send_histograms: rng.u8(..6) > 0,
+        passthrough: false,
     }
 }
 
