@@ -12,7 +12,7 @@ use crate::model::labels::Interner;
 use crate::wire::decoded::Decoded;
 
 /// All valid series of a body, in their order, and how many elements the others hold.
-pub(super) fn content_of(decoded: &Decoded) -> (Content, Counts) {
+pub fn content_of(decoded: &Decoded) -> (Content, Counts) {
     let (mut content, mut left_out) = (Content::default(), Counts::default());
     let mut interner = Interner::default();
     let mut at = Ordinals::new(decoded);

@@ -10,7 +10,7 @@ mod audit;
 pub mod autoscale;
 pub mod batch;
 pub mod client;
-mod convert;
+pub mod convert;
 pub mod cut;
 pub mod dispatch;
 pub mod facts;
