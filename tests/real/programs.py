@@ -349,6 +349,8 @@ def disk_log(folder):
 
 # Bodies as they came: what a receiver makes of them is what it would make of them without a proxy.
 PASSTHROUGH = os.environ.get("SLUICEGATE_TEST_PASSTHROUGH") == "1"
+# The sender hears what it would hear without the proxy: with a log on disk it has its answer before.
+UNTOUCHED = DIRECT or (PASSTHROUGH and os.environ.get("SLUICEGATE_TEST_DISK_LOG") != "1")
 
 
 def proxy(folder, upstream, *flags):
