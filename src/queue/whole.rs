@@ -63,7 +63,7 @@ struct Line {
 pub(super) struct Waiting {
     record: Arc<Record>,
     slot: u32,
-    awaited: bool,
+    sender_waits: bool,
     body: Option<Bytes>,
 }
 
@@ -106,7 +106,7 @@ impl Line {
     /// The first may go.
     fn is_free(&self) -> Option<Seq> {
         let first = self.waiting.front()?;
-        let beside = first.awaited && self.alone == 0;
+        let beside = first.sender_waits && self.alone == 0;
         (self.flying == 0 || beside).then(|| first.seq())
     }
 }
@@ -181,17 +181,17 @@ impl Wholes {
         }
     }
 
-    fn fly(&mut self, tenant: &Arc<Tenant>, awaited: bool) {
+    fn fly(&mut self, tenant: &Arc<Tenant>, sender_waits: bool) {
         let line = self.lines.entry(Arc::clone(tenant)).or_default();
         line.flying += 1;
-        line.alone += u32::from(!awaited);
+        line.alone += u32::from(!sender_waits);
         self.restand(tenant);
     }
 
-    fn land(&mut self, tenant: &Arc<Tenant>, awaited: bool) {
+    fn land(&mut self, tenant: &Arc<Tenant>, sender_waits: bool) {
         if let Some(line) = self.lines.get_mut(tenant) {
             line.flying -= 1;
-            line.alone -= u32::from(!awaited);
+            line.alone -= u32::from(!sender_waits);
         }
         self.restand(tenant);
     }
@@ -311,7 +311,7 @@ impl QueueState {
         let room = (self.options.memory.lanes / 4).saturating_sub(self.wholes.kept);
         Waiting {
             slot,
-            awaited: record.ack.is_some() && self.options.required,
+            sender_waits: record.ack.is_some() && self.options.required,
             body: body.filter(|body| body.len() <= room).cloned(),
             record,
         }
@@ -371,7 +371,7 @@ impl QueueState {
         let first = self.wholes.lines.get(tenant)?.waiting.front()?;
         let bytes = self.batch_bytes + first.record.body_len as usize;
         let fits = bytes <= self.options.memory.lanes || self.flights.is_empty();
-        (first.awaited || fits).then_some(*seq)
+        (first.sender_waits || fits).then_some(*seq)
     }
 
     /// Takes the first of the line that stands under this record.
@@ -387,12 +387,12 @@ impl QueueState {
         let Waiting {
             record,
             slot,
-            awaited,
+            sender_waits,
             body,
         } = waiting;
         let id = again.unwrap_or(BatchId(self.next_batch));
         self.next_batch = self.next_batch.max(id.0 + 1);
-        self.wholes.fly(&record.tenant, awaited);
+        self.wholes.fly(&record.tenant, sender_waits);
         let run = Run {
             record: slot,
             from: 0,
@@ -416,7 +416,7 @@ impl QueueState {
                 slot,
                 protocol: record.protocol,
                 encoding: record.encoding,
-                awaited,
+                sender_waits,
                 bytes: record.body_len as usize,
                 body,
             }),
@@ -450,7 +450,7 @@ impl QueueState {
             if batch.runs.is_empty() {
                 self.leave_if_settled(whole.slot, log);
             }
-            self.wholes.land(&batch.tenant, whole.awaited);
+            self.wholes.land(&batch.tenant, whole.sender_waits);
         }
     }
 
