@@ -8,32 +8,31 @@ use clap::Args;
 use crate::config;
 use crate::units::Span;
 
-const ABOUT: &str = "\
-Starts a load like a Prometheus' own, Sluicegate with its log in a temporary folder, and a receiver,
-all in this process and on free ports of this machine, and prints a line a second. The receiver goes
-down, comes back, becomes slow and limits the rate, one after the other. At the end every sample is
-looked up at the receiver.";
+const HELP: &str = "\
+Starts a load like a Prometheus' own, Sluicegate with its log in a temporary folder, and a
+receiver, all in this process and on free ports of this machine; prints the page's address, and
+a line a second. The receiver goes down, comes back, becomes slow and limits the rate. At the
+end every sample is looked up at the receiver.
 
-const ENDS: &str = "\
-Ends by itself when the script is over; --keep goes on after it, with a receiver that is well. Ctrl-C
-ends it at any time: what is pending is delivered, and the summary comes all the same.
+It ends by itself when the script is over; with --keep it goes on, with a receiver that is well.
+Ctrl-C ends it at any time: what is pending is delivered, and the summary comes all the same.
 
-Exit codes: 0 every acknowledged sample is at the receiver, in order, with every bit, and the books
-balance; 1 something of that does not hold, or it could not start.";
+Exit codes: 0 every acknowledged sample is at the receiver, in order, with every bit, and the
+books balance; 1 something of that does not hold, or it could not start.";
 
 /// Arguments of `sluicegate demo`.
 #[derive(Args, Clone, Debug)]
-#[command(long_about = ABOUT, after_help = ENDS)]
+#[command(after_help = HELP)]
 pub struct DemoArgs {
     /// How long the script takes, 8s to 1h
-    #[arg(long, value_name = "D", default_value = "80s", value_parser = length)]
+    #[arg(long, value_name = "D", default_value = "85s", value_parser = length)]
     pub duration: Span,
 
     /// Go on after the script, until Ctrl-C
     #[arg(long)]
     pub keep: bool,
 
-    /// Nodes that are scraped, 820 series each
+    /// Nodes that are scraped, about 800 series each
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub nodes: u32,
 

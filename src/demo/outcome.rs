@@ -112,7 +112,7 @@ impl fmt::Display for Outcome {
         row(
             "delivered",
             &number(found.acknowledged - found.missing),
-            "of them are at the receiver: each was looked up by its series and time",
+            "of them found at the receiver, each by its series and time",
         )?;
         if self.pending > 0 {
             row("pending", &number(self.pending), "left in the log")?;
@@ -131,7 +131,7 @@ impl fmt::Display for Outcome {
         row(
             "twice",
             &number(found.duplicates),
-            "came again: the connection broke before their answer; no harm to the receiver",
+            "came again, as the connection broke before their answer",
         )?;
         let books = self.conservation_error.to_string();
         row(
@@ -143,7 +143,7 @@ impl fmt::Display for Outcome {
             let share = percent(went / came.max(f64::MIN_POSITIVE) - 1.0);
             let value = format!("{went:.1}");
             let means = format!(
-                "out, of {came:.1} in ({share}): remote write 1.0 came, and the receiver takes 2.0"
+                "out, {came:.1} in ({share}): 1.0 came, 2.0 went out, and a backlog merges"
             );
             row("bytes a sample", &value, &means)?;
         }

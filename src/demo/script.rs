@@ -38,17 +38,17 @@ pub(super) enum Scene {
     Last,
 }
 
-/// The scenes, and how much of the script each takes, in eightieths.
+/// The scenes, and how much of the script each takes, in parts of [`PARTS`].
 const SCENES: [(Scene, u32); 7] = [
     (Scene::First, 11),
-    (Scene::Down, 15),
-    (Scene::Back, 12),
-    (Scene::Slow, 16),
+    (Scene::Down, 12),
+    (Scene::Back, 15),
+    (Scene::Slow, 20),
     (Scene::Quick, 9),
     (Scene::Limited, 11),
-    (Scene::Last, 6),
+    (Scene::Last, 7),
 ];
-const PARTS: u32 = 80;
+const PARTS: u32 = 85;
 
 impl Scene {
     /// How the receiver behaves in it, while `flow` samples come a second.
@@ -128,9 +128,9 @@ mod tests {
 
     #[test]
     fn the_scenes_fill_the_script_in_order() {
-        let script = Script::new(Duration::from_secs(80));
+        let script = Script::new(Duration::from_secs(85));
         let begins: Vec<u64> = script.scenes.iter().map(|(at, _)| at.as_secs()).collect();
-        assert_eq!(begins, [0, 11, 26, 38, 54, 63, 74]);
+        assert_eq!(begins, [0, 11, 23, 38, 58, 67, 78]);
         let end = script.end_of(script.scenes.len() - 1);
         assert_eq!(end, script.length);
         assert_eq!(script.end_of(0), Duration::from_secs(11));

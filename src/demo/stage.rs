@@ -24,6 +24,8 @@ use crate::units::{ByteSize, Span};
 
 /// Shards of the sender: a Prometheus with this load has one or two towards a receiver this near.
 const SENDERS: usize = 2;
+/// Elements in a request: few, so that a second has many, and its numbers do not jump.
+const PER_SEND: usize = 500;
 /// What is not full leaves after a second: something is to be seen each second.
 const DEADLINE: Duration = Duration::from_secs(1);
 /// The longest pause between attempts: the time that a receiver's return goes unnoticed.
@@ -31,8 +33,8 @@ const BACKOFF: Duration = Duration::from_secs(1);
 /// Room for the log, far more than the script needs.
 const LOG_BYTES: u64 = 1 << 30;
 const MEMORY_BYTES: u64 = 256 << 20;
-/// Most requests at a time.
-const SHARDS: u64 = 20;
+/// Requests at a time. Two at least: one is just enough for the load, and would never catch up.
+const SHARDS: (u64, u64) = (2, 20);
 /// A stop comes when nothing is pending, or when the user has waited enough.
 const STOP: Duration = Duration::from_secs(1);
 
@@ -96,6 +98,7 @@ impl Stage {
             url: format!("http://{to}/api/v1/write"),
             data,
             senders: SENDERS,
+            max_samples_per_send: PER_SEND,
             batch_send_deadline: DEADLINE,
             speed: Speed::Realtime,
             ..LoadOptions::default()
@@ -179,7 +182,8 @@ fn run_args(args: &DemoArgs, folder: &Path, sink: &SinkHandle) -> RunArgs {
             protobuf_message: Some("auto".to_owned()),
             batch_send_deadline: Some(Span(DEADLINE)),
             max_backoff: Some(Span(BACKOFF)),
-            max_shards: Some(SHARDS),
+            min_shards: Some(SHARDS.0),
+            max_shards: Some(SHARDS.1),
             ..QueueArgs::default()
         },
         ..RunArgs::default()

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::script::{NEAR, RETRY_AFTER_SECONDS, SLOW, Scene, limit};
 use super::view::{Most, View};
-use crate::report::words::{bytes, clean, count, rate, time};
+use crate::report::words::{bytes, clean, count, plural, rate, time};
+use crate::units::Span;
 
 /// Columns of a sentence.
 const WIDTH: usize = 100;
@@ -37,14 +38,14 @@ pub(super) fn intro(intro: &Intro<'_>) -> String {
         ..
     } = intro;
     let load = format!(
-        "what a Prometheus sends that scrapes {} targets on {} every {}: {} series, {} samples/s",
+        "as of a Prometheus: {} targets on {}, each every {}: {} series, {} samples/s",
         count(intro.targets as u64),
-        crate::report::words::plural(u64::from(intro.nodes), "node"),
-        time(intro.interval.as_secs_f64()),
+        plural(u64::from(intro.nodes), "node"),
+        Span(intro.interval),
         count(intro.series),
         count(intro.flow),
     );
-    let length = time(intro.length.as_secs_f64());
+    let length = Span(intro.length);
     let ends = if intro.keep {
         format!(
             "The script takes {length}, then all goes on calmly. Ctrl-C ends it, with a summary."
@@ -141,11 +142,12 @@ pub(super) fn scene(scene: Scene, before: &Most, now: &View, flow: u64) -> Strin
             time(now.lag_seconds)
         ),
         Scene::Slow => format!(
-            "The receiver becomes slow: every answer takes {slow} ms. More requests at a time make up for that."
+            "The receiver becomes slow: every answer takes {slow} ms instead of {near}. More requests at a time \
+             make up for that; how many is reckoned every 10 s."
         ),
         Scene::Quick => format!(
-            "Answers take {near} ms again. {waited}; up to {} requests were permitted at a time.",
-            count(before.shards)
+            "Answers take {near} ms again. {waited}; {} permitted at a time.",
+            permitted(before.shards)
         ),
         Scene::Limited => format!(
             "The receiver limits the rate: above {} samples/s it answers 429 with Retry-After: \
@@ -159,6 +161,13 @@ pub(super) fn scene(scene: Scene, before: &Most, now: &View, flow: u64) -> Strin
     }
 }
 
+fn permitted(shards: u64) -> String {
+    match shards {
+        1 => "one request was".to_owned(),
+        n => format!("up to {} requests were", count(n)),
+    }
+}
+
 fn times(n: u64) -> String {
     match n {
         1 => "once".to_owned(),
@@ -168,10 +177,10 @@ fn times(n: u64) -> String {
 
 /// It has caught up, so long after the receiver was well again.
 pub(super) fn caught_up(after: Duration) -> String {
-    let seconds = after.as_secs_f64().ceil();
+    let seconds = after.as_secs_f64().ceil().max(1.0) as u64;
     format!(
         "Caught up within {}: nothing waits longer than usual.",
-        time(seconds)
+        plural(seconds, "second")
     )
 }
 
@@ -195,11 +204,14 @@ pub(super) fn ending(why: Why, pending: u64) -> String {
         Why::Over => "The script is over",
         Why::Asked => "Ending, as asked",
     };
-    format!(
-        "{why}: the load stops, the receiver answers, and the {} samples that are pending are delivered. \
-         Another Ctrl-C leaves them.",
-        count(pending)
-    )
+    match pending {
+        0 => format!("{why}: the load stops; nothing is pending."),
+        n => format!(
+            "{why}: the load stops, the receiver answers, and what is pending is delivered: {}. Another \
+             Ctrl-C leaves it.",
+            plural(n, "sample")
+        ),
+    }
 }
 
 /// Minutes and seconds.

@@ -114,7 +114,7 @@ fn assert_all_delivered(told: &str) {
 fn the_script_is_survived_and_told_and_leaves_nothing_behind() {
     let mut demo = Demo::start(&SMALL);
     demo.until("folder");
-    demo.until("time");
+    demo.until("in/s");
     assert_eq!(demo.left().len(), 1, "the folder: {}", demo.told);
     let (code, told) = demo.end();
     assert_eq!(code, 0, "{told}");
@@ -159,7 +159,7 @@ fn with_keep_it_goes_on_after_the_script_until_it_is_ended() {
     let flags: Vec<_> = SMALL.into_iter().chain(["--keep"]).collect();
     let mut demo = Demo::start(&flags);
     demo.until("The limit is gone");
-    demo.until("  0:10 ");
+    demo.until("  0:1");
     demo.signal("INT");
     let (code, told) = demo.end();
     assert_eq!(code, 0, "{told}");
@@ -170,7 +170,7 @@ fn with_keep_it_goes_on_after_the_script_until_it_is_ended() {
 #[test]
 fn it_ends_when_nobody_reads() {
     let mut demo = Demo::start(&["--duration", "1h", "--nodes", "1"]);
-    demo.until("time");
+    demo.until("in/s");
     let Demo { child, out, .. } = &mut demo;
     // The pipe's only reader.
     let pipe = std::mem::replace(out, BufReader::new(silent()));
