@@ -52,6 +52,8 @@ pub fn run(args: &DemoArgs, out: &mut dyn Write, terminal: bool) -> Result<bool,
     ));
     runtime.shutdown_timeout(LAST_WORDS);
     let path = folder.path().display().to_string();
-    folder::remove(folder).map_err(|error| format!("{path} is still there: {error}"))?;
-    played
+    let removed = folder::remove(folder).map_err(|error| format!("{path} is still there: {error}"));
+    // What went wrong first is told.
+    let held = played?;
+    removed.map(|()| held)
 }

@@ -22,10 +22,11 @@ const USUAL_LAG_SECONDS: f64 = 2.0;
 /// Time at the end to deliver what is pending.
 const DELIVER: Duration = Duration::from_secs(60);
 
-/// Signals that end it.
+/// Signals that end it; a terminal that is closed is one of them.
 pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -34,6 +35,7 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
@@ -41,6 +43,7 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
         }
     }
 }
@@ -155,7 +158,7 @@ impl Play<'_> {
             let next = self.started + self.script.end_of(self.at);
             let next = async {
                 if over && keep {
-                    pending().await
+                    pending::<()>().await;
                 } else {
                     sleep_until(next).await;
                 }

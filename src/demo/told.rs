@@ -303,9 +303,9 @@ mod tests {
 
     #[test]
     fn the_clock_counts_hours_when_there_are_some() {
-        let clock = |seconds| super::clock(Duration::from_secs(seconds));
+        let told = |seconds| clock(Duration::from_secs(seconds));
         assert_eq!(
-            [clock(0), clock(75), clock(3_725)],
+            [told(0), told(75), told(3_725)],
             ["0:00", "1:15", "1:02:05"]
         );
     }

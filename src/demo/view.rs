@@ -47,7 +47,7 @@ impl Sums {
             answers: codes.map(|part| (part.code.clone(), part.count)).collect(),
         };
         let before = std::mem::replace(self, now);
-        let seconds = (at - before.at.min(at)).as_secs_f64().max(0.001);
+        let seconds = at.saturating_sub(before.at).as_secs_f64().max(0.001);
         let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
         let answers = self.answers.iter().filter_map(|(code, count)| {
             let known = before.answers.get(code).copied().unwrap_or(0);

@@ -138,8 +138,8 @@ fn the_script_is_survived_and_told_and_leaves_nothing_behind() {
 
 #[test]
 fn a_signal_in_the_outage_ends_it_with_all_that_is_acknowledged_delivered() {
-    for signal in ["INT", "TERM"] {
-        let mut demo = Demo::start(&["--duration", "1m", "--nodes", "2", "--interval", "1s"]);
+    for signal in ["INT", "TERM", "HUP"] {
+        let mut demo = Demo::start(&["--duration", "20s", "--nodes", "2", "--interval", "1s"]);
         demo.until("goes down");
         demo.until("no connection");
         demo.signal(signal);
