@@ -94,7 +94,11 @@ impl Drop for Demo {
 
 /// The number in this row of the summary.
 fn row(told: &str, name: &str) -> u64 {
-    let row = told
+    let (_, summary) = told
+        .rsplit_once("\n\n  acknowledged")
+        .unwrap_or_else(|| panic!("no summary:\n{told}"));
+    let summary = format!("  acknowledged{summary}");
+    let row = summary
         .lines()
         .find_map(|line| line.trim_start().strip_prefix(name));
     let number = row.and_then(|row| row.split_whitespace().next());

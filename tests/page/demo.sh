@@ -41,6 +41,7 @@ shot demo-2-down
 dark
 shot demo-2-down-dark
 light
+patience 90
 says #verdict nothing is lost
 shot demo-3-back
 says #verdict limits the rate (429
