@@ -72,12 +72,12 @@ impl Outcome {
                 faults.push(format!("{} {what}", count(n)));
             }
         };
-        // What still waits in the log is not lost, and not delivered either.
+        // What is pending in the log is not lost, and not known as delivered either.
         fault(
             found.missing.saturating_sub(self.pending),
             "acknowledged samples are lost",
         );
-        fault(self.pending, "samples were left in the log, undelivered");
+        fault(self.pending, "samples were still pending when it ended");
         fault(found.order_violations, "samples came out of order");
         fault(
             found.wrong + found.conflicts,
@@ -115,7 +115,11 @@ impl fmt::Display for Outcome {
             "of them found at the receiver, each by its series and time",
         )?;
         if self.pending > 0 {
-            row("pending", &number(self.pending), "left in the log")?;
+            row(
+                "pending",
+                &number(self.pending),
+                "in the log when it ended: without a verdict, whether they arrived or not",
+            )?;
         }
         row("lost", &number(lost), "acknowledged, and nowhere")?;
         row(
@@ -231,7 +235,7 @@ mod tests {
             (|o| o.compared.acknowledged = 0, "nothing was acknowledged"),
             (
                 |o| (o.pending, o.compared.missing) = (7, 7),
-                "7 samples were left in the log",
+                "7 samples were still pending",
             ),
         ];
         for (spoil, told) in cases {
