@@ -22,4 +22,5 @@ pub mod wire;
 
 pub mod admin;
 pub mod bench;
+pub mod demo;
 pub mod storage;

@@ -1,10 +1,11 @@
 //! The `sluicegate` binary: command line in, exit code out.
 
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 use std::process::ExitCode;
 
 use sluicegate::app::App;
 use sluicegate::bench::{self, cli::BenchArgs};
+use sluicegate::cli::demo::DemoArgs;
 use sluicegate::cli::{Cli, Command, RunArgs, exit};
 use sluicegate::config;
 use sluicegate::storage::cli::{Ended, StorageArgs};
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Run(args) => run(&args),
+        Command::Demo(args) => demo(&args),
         Command::Check(args) => match args.run(&mut std::io::stdout()) {
             Ok(code) => ExitCode::from(code),
             Err(_) => ExitCode::from(exit::FAILED),
@@ -43,6 +45,19 @@ fn storage(args: &StorageArgs) -> ExitCode {
         // Nobody reads what is printed.
         Err(_) => exit::FAILED,
     })
+}
+
+fn demo(args: &DemoArgs) -> ExitCode {
+    let mut out = std::io::stdout();
+    let terminal = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    match sluicegate::demo::run(args, &mut out, terminal) {
+        Ok(true) => ExitCode::from(exit::OK),
+        Ok(false) => ExitCode::from(exit::FAILED),
+        Err(error) => {
+            say(&mut std::io::stderr(), &format!("sluicegate demo: {error}"));
+            ExitCode::from(exit::FAILED)
+        }
+    }
 }
 
 fn bench(args: BenchArgs) -> ExitCode {

@@ -17,6 +17,7 @@ use crate::config;
 use crate::storage::cli::StorageArgs;
 use crate::units::{ByteSize, Span};
 
+pub mod demo;
 pub mod status;
 
 pub mod exit {
@@ -74,6 +75,8 @@ impl Cli {
 pub enum Command {
     /// Accept remote write and pass it on.
     Run(Box<RunArgs>),
+    /// See it at work: a load, Sluicegate and a receiver that fails, in one process.
+    Demo(demo::DemoArgs),
     /// Check a configuration file: exit 0, or 1 with every problem listed.
     Check(CheckArgs),
     /// Show how a running process does: exit 0, or 1 with trouble, or 69 when nobody answers.

@@ -31,7 +31,7 @@ fn reason(shards: &Shards) -> String {
     let (min, max) = (shards.min, shards.max);
     match shards.reason.as_str() {
         "nothing_sent" => {
-            "nothing was settled yet, so there is no time a sample to reckon with.".to_owned()
+            "nothing was settled yet when this was last reckoned, as it is every 10 s.".to_owned()
         }
         "within_tolerance" => "within 30 % of what is there, so it stays.".to_owned(),
         "catching_up" => "fewer would do, but it is over 10 s behind, so it stays.".to_owned(),

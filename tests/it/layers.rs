@@ -53,6 +53,14 @@ const LAYERS: &[Layer] = &[
     ),
     row("admin", &["report", "status"], OUTSIDE),
     row("bench", &["units", "wire"], OUTSIDE),
+    // The whole program and the bench around it, as a command line would put them together.
+    row(
+        "demo",
+        &[
+            "app", "bench", "cli", "clock", "config", "log", "logging", "report", "status", "units",
+        ],
+        OUTSIDE,
+    ),
     // A folder is read as the log and its queues would read it, and posted with a queue's client.
     row(
         "storage",
@@ -105,6 +113,10 @@ const PURE_FILES: &[&str] = &[
     "admin/page.rs",
     "admin/panels.rs",
     "admin/queue_panel.rs",
+    "demo/outcome.rs",
+    "demo/script.rs",
+    "demo/told.rs",
+    "demo/view.rs",
     "report/",
     "status/history.rs",
     "queue/attempts.rs",

@@ -12,6 +12,7 @@
 mod acks;
 mod bench_tools;
 mod capture;
+mod demo;
 mod disk;
 mod door;
 mod endpoints;
