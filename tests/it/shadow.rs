@@ -285,7 +285,7 @@ fn every_way_carries_the_same_elements_and_is_held_against_what_they_weighed() {
     let take = take(&data, Version::V2, &requests);
     let came = take.came();
     assert_eq!(came.requests, requests.len() as u64);
-    let elements = requests.iter().map(|(items, _)| items.len() as u64).sum();
+    let elements: u64 = requests.iter().map(|(items, _)| items.len() as u64).sum();
     assert_eq!(came.elements, elements);
     let of = |content: &Content| {
         let mut all = Vec::new();
@@ -399,7 +399,9 @@ fn times(length: u64, share: f64) -> ShadowTimes {
     }
 }
 
-fn load_of(proxy: &Proxy, protocol: Version) -> (tokio::task::JoinHandle<()>, CancellationToken) {
+type Load = (tokio::task::JoinHandle<()>, CancellationToken);
+
+fn load_of(proxy: &Proxy, protocol: Version, speed: Speed) -> Load {
     let options = LoadOptions {
         url: proxy.url(),
         protocol,
@@ -412,7 +414,7 @@ fn load_of(proxy: &Proxy, protocol: Version) -> (tokio::task::JoinHandle<()>, Ca
         senders: 2,
         max_samples_per_send: 200,
         batch_send_deadline: Duration::from_millis(100),
-        speed: Speed::Realtime,
+        speed,
         stop: Stop {
             duration: Some(LIMIT),
             ..Stop::default()
@@ -459,7 +461,7 @@ async fn beside_a_receiver_a_queue_that_sends_nowhere_reports_and_then_rests() {
     let page = get(proxy.admin, "/").await.body;
     assert!(page.contains("nothing has come yet"), "{page}");
 
-    let (loading, stop) = load_of(&proxy, Version::V1);
+    let (loading, stop) = load_of(&proxy, Version::V1, Speed::Realtime);
     let early = until(&proxy, "provisional numbers", |status| {
         let shadow = &status["queues"][1]["shadow"];
         shadow["state"] == "measuring" && !shadow["rows"].as_array().unwrap().is_empty()
@@ -522,7 +524,7 @@ async fn beside_a_receiver_a_queue_that_sends_nowhere_reports_and_then_rests() {
 async fn it_keeps_to_its_share_of_a_core_and_to_the_memory_it_was_given() {
     let share = 0.000_1;
     let proxy = shadowed(&["discard:".to_owned()], times(60_000, share), |_| {}).await;
-    let (loading, stop) = load_of(&proxy, Version::V2);
+    let (loading, stop) = load_of(&proxy, Version::V2, Speed::Realtime);
     let shadow = |status: &Value| status["queues"][0]["shadow"].clone();
     let first = until(&proxy, "the first take", |status| {
         shadow(status)["takes"] == 1
@@ -552,12 +554,12 @@ async fn it_keeps_to_its_share_of_a_core_and_to_the_memory_it_was_given() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_take_ends_where_its_memory_does_and_says_what_it_could_not_hold() {
-    // A 64th of it: 256 KiB of bodies, 6,553 samples.
+    // A 64th of it: 512 KiB of bodies, 13,107 samples.
     let proxy = shadowed(&["discard:".to_owned()], times(3_000, 1.0), |args| {
-        args.memory_limit = Some(sluicegate::units::ByteSize(16 << 20));
+        args.memory_limit = Some(sluicegate::units::ByteSize(32 << 20));
     })
     .await;
-    let (loading, stop) = load_of(&proxy, Version::V1);
+    let (loading, stop) = load_of(&proxy, Version::V1, Speed::Full);
     let shadow = |status: &Value| status["queues"][0]["shadow"].clone();
     let told = until(&proxy, "the report", |status| {
         shadow(status)["state"] == "ready"
@@ -569,7 +571,7 @@ async fn a_take_ends_where_its_memory_does_and_says_what_it_could_not_hold() {
         told["rows"].as_array().unwrap(),
     );
     let measured = rows[0]["samples"].as_u64().unwrap();
-    assert!(measured <= takes * (6_553 + 200), "{told:#}");
+    assert!(measured <= takes * (13_107 + 200), "{told:#}");
     stop.cancel();
     loading.await.unwrap();
     proxy.assert_sound();
