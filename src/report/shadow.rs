@@ -89,7 +89,7 @@ pub struct Measured {
     /// Requests without samples: metadata by itself.
     pub empty: CameIn,
     /// Rows of requests that were measured.
-    pub takes: u64,
+    pub stretches: u64,
     /// The longest of them.
     pub longest_seconds: f64,
     /// One ended because it was as large as it may be.
@@ -135,7 +135,7 @@ pub struct Shadow {
     /// Gigabytes (10⁹) in 30 days at that rate, as it came in.
     pub gb_per_month: Option<f64>,
     /// Rows of whole requests on which every way of sending was tried.
-    pub takes: u64,
+    pub stretches: u64,
     /// The ways of sending.
     pub rows: Vec<ShadowRow>,
     /// Which are not known yet, and why.
@@ -229,7 +229,7 @@ pub fn shadow(measured: &Measured) -> Shadow {
         requests_per_second: per_second(came.requests),
         bytes_per_sample: per_sample,
         gb_per_month: month(rate, per_sample),
-        takes: measured.takes,
+        stretches: measured.stretches,
         unknown: unknown(measured),
         advice: known.map_or_else(Vec::new, |known| advice::advice(&known)),
         notes: notes(measured, came, &rows),
@@ -329,10 +329,7 @@ fn means(cut: &str, per_send: Option<u64>) -> String {
         "as_sent" => "each request as it came".to_owned(),
         "arrival" => "in order of arrival".to_owned(),
         "target" | "large" => "by target".to_owned(),
-        merged => match merged.strip_prefix("merged_") {
-            Some(window) => format!("by target, {window} merged"),
-            None => merged.to_owned(),
-        },
+        cut => format!("by target, {}", window_words(cut)),
     };
     what + &each
 }
@@ -350,12 +347,18 @@ fn unknown(measured: &Measured) -> Vec<String> {
                     "the memory for it held {} of this data at the most; a larger memory.limit holds more",
                     time(measured.longest_seconds)
                 ),
-                ShadowState::Ready => "no take was as long".to_owned(),
-                _ => "no take was as long yet".to_owned(),
+                ShadowState::Ready => "no stretch was as long".to_owned(),
+                _ => "no stretch was as long yet".to_owned(),
             };
-            format!("{} merged: not known, {why}.", time(*window))
+            format!("{}: not known, {why}.", window_words(&merged(*window)))
         })
         .collect()
+}
+
+/// `60 s merged`, of `merged_60s`.
+fn window_words(cut: &str) -> String {
+    let window = cut.trim_start_matches("merged_").trim_end_matches('s');
+    format!("{window} s merged")
 }
 
 /// The name of a cut of merged data.

@@ -32,7 +32,7 @@ fn measured() -> Measured {
         passed_seconds: 180.0,
         length_seconds: 600.0,
         came_v1: came(1_800, 180_000, 9_000_000),
-        takes: 2,
+        stretches: 2,
         longest_seconds: 58.0,
         rows: vec![
             row("as_sent", "1.0", 18_000, 900_000, part),
@@ -88,7 +88,10 @@ fn a_window_that_was_not_held_is_not_known_and_why() {
     let mut measured = measured();
     let told = shadow(&measured).unknown;
     assert_eq!(told.len(), 2);
-    assert_eq!(told[1], "60 s merged: not known, no take was as long yet.");
+    assert_eq!(
+        told[1],
+        "60 s merged: not known, no stretch was as long yet."
+    );
     measured.cramped = true;
     measured.longest_seconds = 8.0;
     let told = shadow(&measured).unknown;

@@ -1,7 +1,7 @@
 //! The shadow report as text for a terminal. Pure.
 
 use super::shadow::{Shadow, ShadowRow};
-use super::words::{NOTHING, bytes, clean, count, percent, plural, rate};
+use super::words::{NOTHING, bytes, clean, count, percent, rate};
 
 /// All of it, as lines that end.
 pub fn text(shadow: &Shadow) -> String {
@@ -88,6 +88,13 @@ pub fn gigabytes(gigabytes: Option<f64>) -> String {
     }
 }
 
+fn stretches(n: u64) -> String {
+    match n {
+        1 => "one stretch".to_owned(),
+        n => format!("{} stretches", count(n)),
+    }
+}
+
 /// What the measuring cost, in words.
 pub fn cost(shadow: &Shadow) -> String {
     let cost = &shadow.cost;
@@ -102,7 +109,7 @@ pub fn cost(shadow: &Shadow) -> String {
     format!(
         "{} samples in {}; {:.1} s CPU{share}, {} of memory at the most",
         count(measured),
-        plural(shadow.takes, "take"),
+        stretches(shadow.stretches),
         cost.cpu_seconds,
         bytes(cost.memory_peak_bytes as f64)
     )

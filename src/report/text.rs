@@ -262,7 +262,7 @@ impl Lines {
             bytes(memory.limit_bytes as f64)
         );
         self.line("memory", &format!("{all} ({})", parts.join(", ")));
-        self.line("process", &process(&report.process));
+        self.line("cost", &process(&report.process));
         if let Some(storage) = &report.storage {
             let writable = if storage.writable {
                 "writable"
@@ -339,7 +339,7 @@ pub fn shadows(report: &Report, least_share: f64) -> Option<String> {
     }
     Some(format!(
         "{told}  {:<14}{}\n",
-        "process",
+        "cost",
         process(&report.process)
     ))
 }

@@ -328,7 +328,7 @@ fn measured(found: &ShadowFacts) -> Measured {
         came_v1: came(found.seen.v1),
         came_v2: came(found.seen.v2),
         empty: came(found.seen.empty),
-        takes: found.takes,
+        stretches: found.stretches,
         longest_seconds: found.longest.as_secs_f64(),
         cramped: found.cramped,
         rows: found.tallies.iter().map(row).collect(),

@@ -20,7 +20,7 @@ use sluicegate::queue::handle::WalkOptions;
 use sluicegate::queue::lanes::LaneLimits;
 use sluicegate::queue::metadata::TenantMetadata;
 use sluicegate::queue::shadow::measure::{Meter, measure};
-use sluicegate::queue::shadow::recut::{Base, Held, Take};
+use sluicegate::queue::shadow::recut::{Base, Held, Stretch};
 use sluicegate::queue::shadow::{Cut, Form, ShadowTimes, Tallies, Tally};
 use sluicegate::report::text;
 use sluicegate::wire::compression::Encoding;
@@ -95,8 +95,8 @@ fn requests(data: &DataSet, scrapes: u32, shards: u64, size: usize) -> Vec<(Vec<
     left
 }
 
-/// The same as a take.
-fn take(data: &Arc<DataSet>, version: Version, requests: &[(Vec<Item>, i64)]) -> Take {
+/// The same as a stretch.
+fn stretch(data: &Arc<DataSet>, version: Version, requests: &[(Vec<Item>, i64)]) -> Stretch {
     let labels = Arc::new(EncodedLabels::new(data));
     let mut encoder = Encoder::new(Arc::clone(data), labels, version);
     let (start, walk) = (Instant::now(), walk());
@@ -104,7 +104,7 @@ fn take(data: &Arc<DataSet>, version: Version, requests: &[(Vec<Item>, i64)]) ->
         Version::V1 => Protocol::V1,
         Version::V2 => Protocol::V2,
     };
-    let mut take = Take::default();
+    let mut stretch = Stretch::default();
     for (at, (items, left_ms)) in requests.iter().enumerate() {
         let body = encoder.encode(items);
         let decoded = sluicegate::wire::decode(
@@ -130,13 +130,13 @@ fn take(data: &Arc<DataSet>, version: Version, requests: &[(Vec<Item>, i64)]) ->
             body_len: body.len() as u32,
             ack: None,
         };
-        take.push(Held {
+        stretch.push(Held {
             record: Arc::new(record),
             body,
             encoding: Encoding::Snappy,
         });
     }
-    take
+    stretch
 }
 
 /// A clock that ticks when it is looked at, and a rest that costs nothing.
@@ -159,20 +159,21 @@ impl Meter for Ticks {
     }
 }
 
-fn measured(take: &Take, cuts: &[Cut], most: u64) -> Option<Tallies> {
+fn measured(stretch: &Stretch, cuts: &[Cut], most: u64) -> Option<Tallies> {
     let mut meter = Ticks {
         now: Duration::ZERO,
         rests: 0,
         most,
     };
     let metadata = |_: &Arc<Tenant>| TenantMetadata::default();
-    measure(take, cuts, &base(), &walk(), &metadata, &mut meter).unwrap()
+    measure(stretch, cuts, &base(), &walk(), &metadata, &mut meter).unwrap()
 }
 
-fn batches(take: &Take, cut: Cut) -> Vec<Content> {
+fn batches(stretch: &Stretch, cut: Cut) -> Vec<Content> {
     let mut found = Vec::new();
     let mut each = |batch: &sluicegate::queue::batch::Batch| found.push(batch.content.clone());
-    take.recut(cut, &base(), &walk(), &mut |_| true, &mut each)
+    stretch
+        .recut(cut, &base(), &walk(), &mut |_| true, &mut each)
         .unwrap();
     found
 }
@@ -260,13 +261,13 @@ fn independent(content: &Content, form: Form) -> usize {
 #[test]
 fn what_is_measured_is_what_an_independent_encoder_makes_of_the_same_elements() {
     let data = data(false);
-    let take = take(&data, Version::V1, &requests(&data, 5, 1, 500));
-    let cuts = Cut::of(take.span(), BATCH, &WINDOWS);
+    let stretch = stretch(&data, Version::V1, &requests(&data, 5, 1, 500));
+    let cuts = Cut::of(stretch.span(), BATCH, &WINDOWS);
     assert_eq!(cuts.len(), 6, "both windows were held: {cuts:?}");
-    let tallies = measured(&take, &cuts, u64::MAX).unwrap();
+    let tallies = measured(&stretch, &cuts, u64::MAX).unwrap();
     assert_eq!(tallies.len(), 12);
     for cut in &cuts {
-        let batches = batches(&take, *cut);
+        let batches = batches(&stretch, *cut);
         for form in cut.forms() {
             let tally = row(&tallies, *cut, form.protocol, form.encoding);
             let bytes: usize = batches.iter().map(|batch| independent(batch, *form)).sum();
@@ -282,8 +283,8 @@ fn what_is_measured_is_what_an_independent_encoder_makes_of_the_same_elements() 
 fn every_way_carries_the_same_elements_and_is_held_against_what_they_weighed() {
     let data = data(true);
     let requests = requests(&data, 5, 4, 300);
-    let take = take(&data, Version::V2, &requests);
-    let came = take.came();
+    let stretch = stretch(&data, Version::V2, &requests);
+    let came = stretch.came();
     assert_eq!(came.requests, requests.len() as u64);
     let elements: u64 = requests.iter().map(|(items, _)| items.len() as u64).sum();
     assert_eq!(came.elements, elements);
@@ -308,10 +309,10 @@ fn every_way_carries_the_same_elements_and_is_held_against_what_they_weighed() {
         }
         all
     };
-    let cuts = Cut::of(take.span(), BATCH, &WINDOWS);
+    let cuts = Cut::of(stretch.span(), BATCH, &WINDOWS);
     let mut first = None;
     for cut in &cuts {
-        let batches = batches(&take, *cut);
+        let batches = batches(&stretch, *cut);
         if let Some(most) = cut.per_send(BATCH) {
             let largest = batches.iter().map(|b| b.counts().total()).max();
             assert!(largest <= Some(u64::from(most)), "{cut:?}: {largest:?}");
@@ -322,7 +323,7 @@ fn every_way_carries_the_same_elements_and_is_held_against_what_they_weighed() {
         let first = first.get_or_insert_with(|| all.clone());
         assert!(*first == all, "{cut:?} carries other elements");
     }
-    let tallies = measured(&take, &cuts, u64::MAX).unwrap();
+    let tallies = measured(&stretch, &cuts, u64::MAX).unwrap();
     for (cut, form, tally) in &tallies {
         assert_eq!(tally.came, came, "{cut:?} {form:?}");
         assert_eq!(
@@ -340,11 +341,11 @@ fn what_came_as_2_0_is_also_shown_as_it_would_have_been_in_1_0() {
     let data = data(false);
     let requests = requests(&data, 2, 1, 500);
     let (v1, v2) = (
-        take(&data, Version::V1, &requests),
-        take(&data, Version::V2, &requests),
+        stretch(&data, Version::V1, &requests),
+        stretch(&data, Version::V2, &requests),
     );
-    let as_sent = |take: &Take| {
-        let tallies = measured(take, &[Cut::AsSent], u64::MAX).unwrap();
+    let as_sent = |stretch: &Stretch| {
+        let tallies = measured(stretch, &[Cut::AsSent], u64::MAX).unwrap();
         row(&tallies, Cut::AsSent, Protocol::V1, Encoding::Snappy)
     };
     let (from_v1, from_v2) = (as_sent(&v1), as_sent(&v2));
@@ -365,11 +366,11 @@ fn what_came_as_2_0_is_also_shown_as_it_would_have_been_in_1_0() {
 #[test]
 fn by_target_repairs_what_many_shards_tear_apart_and_windows_save_more() {
     let data = data(false);
-    let take = take(&data, Version::V1, &requests(&data, 5, 8, 500));
-    let cuts = Cut::of(take.span(), BATCH, &WINDOWS);
-    let tallies = measured(&take, &cuts, u64::MAX).unwrap();
+    let stretch = stretch(&data, Version::V1, &requests(&data, 9, 8, 500));
+    let cuts = Cut::of(stretch.span(), BATCH, &WINDOWS);
+    let tallies = measured(&stretch, &cuts, u64::MAX).unwrap();
     let bytes = |cut, protocol| row(&tallies, cut, protocol, Encoding::Snappy).bytes;
-    let came = take.came().bytes;
+    let came = stretch.came().bytes;
     let target = bytes(Cut::Target, Protocol::V1);
     let merged = bytes(Cut::Merged(WINDOWS[1]), Protocol::V1);
     assert!(target * 10 < came * 9, "{target} of {came}");
@@ -384,9 +385,9 @@ fn by_target_repairs_what_many_shards_tear_apart_and_windows_save_more() {
 #[test]
 fn half_a_comparison_is_none() {
     let data = data(false);
-    let take = take(&data, Version::V1, &requests(&data, 2, 1, 500));
-    let cuts = Cut::of(take.span(), BATCH, &WINDOWS);
-    assert_eq!(measured(&take, &cuts, 20), None);
+    let stretch = stretch(&data, Version::V1, &requests(&data, 2, 1, 500));
+    let cuts = Cut::of(stretch.span(), BATCH, &WINDOWS);
+    assert_eq!(measured(&stretch, &cuts, 20), None);
 }
 
 fn times(length: u64, share: f64) -> ShadowTimes {
@@ -526,18 +527,18 @@ async fn it_keeps_to_its_share_of_a_core_and_to_the_memory_it_was_given() {
     let proxy = shadowed(&["discard:".to_owned()], times(60_000, share), |_| {}).await;
     let (loading, stop) = load_of(&proxy, Version::V2, Speed::Realtime);
     let shadow = |status: &Value| status["queues"][0]["shadow"].clone();
-    let first = until(&proxy, "the first take", |status| {
-        shadow(status)["takes"] == 1
+    let first = until(&proxy, "the first stretch", |status| {
+        shadow(status)["stretches"] == 1
     })
     .await;
     let seen = shadow(&first)["came"]["samples"].as_u64().unwrap();
-    // What one take costs is paid for in hours at this share: there is no second one.
+    // What one stretch costs is paid for in hours at this share: there is no second one.
     let later = until(&proxy, "more came", |status| {
         shadow(status)["came"]["samples"].as_u64().unwrap() > seen + 10_000
     })
     .await;
     let later = shadow(&later);
-    assert_eq!(later["takes"], 1, "{later:#}");
+    assert_eq!(later["stretches"], 1, "{later:#}");
     assert_eq!(later["came"]["samples"], later["came_v2"]["samples"]);
     let cost = &later["cost"];
     assert!(cost["cpu_seconds"].as_f64().unwrap() > 0.0);
@@ -566,12 +567,12 @@ async fn a_take_ends_where_its_memory_does_and_says_what_it_could_not_hold() {
     })
     .await;
     let told = shadow(&told);
-    let (takes, rows) = (
-        told["takes"].as_u64().unwrap(),
+    let (stretches, rows) = (
+        told["stretches"].as_u64().unwrap(),
         told["rows"].as_array().unwrap(),
     );
     let measured = rows[0]["samples"].as_u64().unwrap();
-    assert!(measured <= takes * (13_107 + 200), "{told:#}");
+    assert!(measured <= stretches * (13_107 + 200), "{told:#}");
     stop.cancel();
     loading.await.unwrap();
     proxy.assert_sound();

@@ -1,11 +1,11 @@
-//! Each way of sending, tried on a take: encoded, compressed, weighed. Pure: what time it is, and how long to
+//! Each way of sending, tried on a stretch: encoded, compressed, weighed. Pure: what time it is, and how long to
 //! rest, the caller says.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::recut::{Base, Take};
+use super::recut::{Base, Stretch};
 use super::{Cut, Form, Tallies, Tally};
 use crate::log::Tenant;
 use crate::model::content::Content;
@@ -66,13 +66,13 @@ impl Scratch {
     }
 }
 
-/// Tries every way that the take is good for. `None` when it was told to stop before it was through: half a
+/// Tries every way that the stretch is good for. `None` when it was told to stop before it was through: half a
 /// comparison is none.
 ///
 /// # Errors
 /// When a body cannot be decoded again, which only a bug can bring about.
 pub fn measure(
-    take: &Take,
+    stretch: &Stretch,
     cuts: &[Cut],
     base: &Base,
     walk: &WalkOptions,
@@ -84,8 +84,8 @@ pub fn measure(
     for cut in cuts {
         let first = tallies.len();
         let tally = Tally {
-            takes: 1,
-            came: take.came(),
+            stretches: 1,
+            came: stretch.came(),
             ..Tally::default()
         };
         tallies.extend(cut.forms().iter().map(|form| (*cut, *form, tally)));
@@ -93,11 +93,11 @@ pub fn measure(
         let (meter, going, beside) = (RefCell::new(&mut *meter), Cell::new(true), Cell::new(0));
         let rest = |bytes: usize| {
             beside.set(bytes);
-            going.set(going.get() && meter.borrow_mut().rest(bytes + take.bytes()));
+            going.set(going.get() && meter.borrow_mut().rest(bytes + stretch.bytes()));
             going.get()
         };
         let mut each = |batch: &Batch| {
-            // A cut at the end of a take has many batches, and no pause between them but this.
+            // A cut at the end of a stretch has many batches, and no pause between them but this.
             if !rest(beside.get()) {
                 return;
             }
@@ -116,7 +116,7 @@ pub fn measure(
                 }
             }
         };
-        take.recut(*cut, base, walk, &mut |bytes| rest(bytes), &mut each)?;
+        stretch.recut(*cut, base, walk, &mut |bytes| rest(bytes), &mut each)?;
         if !going.get() {
             return Ok(None);
         }

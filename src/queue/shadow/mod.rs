@@ -1,11 +1,11 @@
 //! What a queue could save, measured on its own data: the shadow of a queue that sends nowhere.
 //!
-//! A *take* is a row of whole requests, one after the other, as senders made them. Each way of sending is
-//! tried on every take, so that all of them carry the same elements and the bytes that came in are what those
-//! very elements weighed. The ways are not modelled: [`recut`] puts the take through a queue of its own, with
+//! A *stretch* is a row of whole requests, one after the other, as senders made them. Each way of sending is
+//! tried on every stretch, so that all of them carry the same elements and the bytes that came in are what those
+//! very elements weighed. The ways are not modelled: [`recut`] puts the stretch through a queue of its own, with
 //! the code that cuts real batches, and [`measure`] encodes and compresses what comes out.
 //!
-//! Bounded three ways: a take holds so many bytes and elements, all work together so much of a core, and the
+//! Bounded three ways: a stretch holds so many bytes and elements, all work together so much of a core, and the
 //! whole so much time; then it is over and costs nothing any more. These files are plain functions over
 //! values; [`thread`] has the effects.
 
@@ -26,13 +26,13 @@ pub const LARGE: u32 = 5_000;
 pub struct ShadowTimes {
     /// From the first sample to the report.
     pub length: Duration,
-    /// The first take is short, so that there is something to see.
+    /// The first stretch is short, so that there is something to see.
     pub first: Duration,
-    /// How long data is held to be merged, the longest last: as long a take is.
+    /// How long data is held to be merged, the longest last: as long a stretch is.
     pub windows: Vec<Duration>,
     /// Of the time of one core, on average since the first sample.
     pub share: f64,
-    /// Of the time of one core, while a take is measured.
+    /// Of the time of one core, while a stretch is measured.
     pub burst: f64,
 }
 
@@ -48,7 +48,7 @@ impl Default for ShadowTimes {
     }
 }
 
-/// What a take may hold.
+/// What a stretch may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Compressed bytes of requests.
@@ -140,7 +140,7 @@ impl Cut {
         }
     }
 
-    /// The cuts that a take which lasted `span` is good for. A window counts as held when a tenth of it is
+    /// The cuts that a stretch which lasted `span` is good for. A window counts as held when a tenth of it is
     /// missing: requests leave their senders some seconds after the samples were made.
     pub fn of(span: Duration, batch: u32, windows: &[Duration]) -> Vec<Self> {
         let mut cuts = vec![Self::AsSent, Self::Arrival, Self::Target];
@@ -183,7 +183,7 @@ impl Came {
     }
 }
 
-/// Everything that came while it was measured, in takes or not.
+/// Everything that came while it was measured, in stretches or not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// As 1.0.
@@ -213,8 +213,8 @@ impl Seen {
 /// What one way of sending came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Takes it was tried on.
-    pub takes: u64,
+    /// Stretches it was tried on.
+    pub stretches: u64,
     /// Elements in its requests.
     pub elements: u64,
     /// Elements that its message cannot carry: in none of its bytes, and in those that came.
@@ -223,16 +223,16 @@ pub struct Tally {
     pub requests: u64,
     /// Their compressed bytes.
     pub bytes: u64,
-    /// What the same takes weighed when they came.
+    /// What the same stretches weighed when they came.
     pub came: Came,
     /// Time of a core for encoding and compressing.
     pub cpu: Duration,
 }
 
 impl Tally {
-    /// Of several takes.
+    /// Of several stretches.
     pub fn add(&mut self, other: &Self) {
-        self.takes += other.takes;
+        self.stretches += other.stretches;
         self.elements += other.elements;
         self.left_out += other.left_out;
         self.requests += other.requests;
@@ -245,18 +245,18 @@ impl Tally {
 /// Tallies by way of sending, in the order in which they are shown.
 pub type Tallies = Vec<(Cut, Form, Tally)>;
 
-/// Adds the tallies of one take to those of all.
-pub fn add(all: &mut Tallies, take: &Tallies) {
-    for (cut, form, tally) in take {
+/// Adds the tallies of one stretch to those of all.
+pub fn add(all: &mut Tallies, stretch: &Tallies) {
+    for (cut, form, tally) in stretch {
         match all.iter_mut().find(|row| (row.0, row.1) == (*cut, *form)) {
             Some(row) => row.2.add(tally),
-            // Longer takes have more cuts, and these stand at the end.
+            // Longer stretches have more cuts, and these stand at the end.
             None => all.push((*cut, *form, *tally)),
         }
     }
 }
 
-/// Another take may begin: what was spent so far is within the share of the time that has passed.
+/// Another stretch may begin: what was spent so far is within the share of the time that has passed.
 pub fn may_begin(spent: Duration, passed: Duration, share: f64) -> bool {
     spent <= passed.mul_f64(share)
 }

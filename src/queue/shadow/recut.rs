@@ -1,6 +1,6 @@
-//! A take through a queue of its own: the same lanes, the same cuts, and a receiver that is always free. Pure.
+//! A stretch through a queue of its own: the same lanes, the same cuts, and a receiver that is always free. Pure.
 //!
-//! Time is that of the take: a request enters when it arrived, and what becomes due between two of them is cut
+//! Time is that of the stretch: a request enters when it arrived, and what becomes due between two of them is cut
 //! then. At the end all is due, as in a drain.
 
 use std::future::pending;
@@ -34,7 +34,7 @@ pub struct Base {
     pub limits: LaneLimits,
 }
 
-/// One request of a take.
+/// One request of a stretch.
 #[derive(Clone, Debug)]
 pub struct Held {
     /// As the log has it.
@@ -47,13 +47,13 @@ pub struct Held {
 
 /// Requests in a row.
 #[derive(Clone, Debug, Default)]
-pub struct Take {
+pub struct Stretch {
     held: Vec<Held>,
     seen: Seen,
     bytes: usize,
 }
 
-impl Take {
+impl Stretch {
     /// The next request. One without elements is counted and not kept.
     pub fn push(&mut self, held: Held) {
         let record = &held.record;
@@ -91,7 +91,7 @@ impl Take {
     }
 
     fn options(&self, cut: Cut, base: &Base) -> QueueOptions {
-        // As much as there is: a take is bounded by itself.
+        // As much as there is: a stretch is bounded by itself.
         let most = usize::MAX / 4;
         let batch = cut.per_send(base.limits.batch).unwrap_or(self.largest());
         let bytes = match cut {
@@ -133,11 +133,11 @@ impl Take {
         }
     }
 
-    /// Cuts the take, and shows each batch. `pause` is called between two steps of some milliseconds, with
+    /// Cuts the stretch, and shows each batch. `pause` is called between two steps of some milliseconds, with
     /// the bytes that this takes in memory; when it says no, nothing more happens.
     ///
     /// # Errors
-    /// Never: these bodies were decoded before. A bug ends the take and not the process.
+    /// Never: these bodies were decoded before. A bug ends the stretch and not the process.
     pub fn recut(
         &self,
         cut: Cut,

@@ -60,7 +60,7 @@ fn protocols_are_counted_apart_and_requests_without_elements_beside() {
 #[test]
 fn tallies_of_longer_takes_stand_behind_those_of_shorter_ones() {
     let tally = |bytes| Tally {
-        takes: 1,
+        stretches: 1,
         elements: 10,
         bytes,
         ..Tally::default()
@@ -73,7 +73,7 @@ fn tallies_of_longer_takes_stand_behind_those_of_shorter_ones() {
     add(&mut all, &longer);
     assert_eq!(all.len(), 2);
     assert_eq!(
-        (all[0].2.takes, all[0].2.elements, all[0].2.bytes),
+        (all[0].2.stretches, all[0].2.elements, all[0].2.bytes),
         (2, 20, 150)
     );
     assert_eq!(all[1].0, Cut::Merged(secs(15)));

@@ -1,7 +1,7 @@
 //! The thread that measures, and what the reader tells it.
 //!
-//! The reader never waits for it: it counts what comes, and while a take is open hands requests over through a
-//! channel of a fixed length. Is that full, the take ends there.
+//! The reader never waits for it: it counts what comes, and while a stretch is open hands requests over through a
+//! channel of a fixed length. Is that full, the stretch ends there.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::measure::{Meter, measure};
-use super::recut::{Base, Held, Take};
+use super::recut::{Base, Held, Stretch};
 use super::{Bounds, Cut, Seen, ShadowTimes, Tallies, add, may_begin, rest_after};
 use crate::clock::{Instant, cpu_of_thread};
 use crate::log::{Fetched, Record, Seq};
@@ -19,15 +19,15 @@ use crate::queue::handle::{Queue, WalkOptions};
 use crate::wire::compression::{Encoding, encode_snappy};
 use crate::wire::decoded::Decoded;
 
-/// Requests on their way to the thread. With bodies of a megabyte it is the bound of the take that ends it.
+/// Requests on their way to the thread. With bodies of a megabyte it is the bound of the stretch that ends it.
 const CHANNEL: usize = 64;
 /// How often the thread looks whether it is over.
 const TICK: Duration = Duration::from_millis(100);
 /// What was worked in less is rested for later: a sleep has its own cost.
 const WORK_LEAST: Duration = Duration::from_millis(2);
-/// A take whose data ends early ends this much after its window.
+/// A stretch whose data ends early ends this much after its window.
 const LATE: Duration = Duration::from_secs(5);
-/// The first take also ends when nothing has come for so long: somebody waits to see something.
+/// The first stretch also ends when nothing has come for so long: somebody waits to see something.
 const QUIET: Duration = Duration::from_secs(2);
 
 /// How a queue is to be measured.
@@ -35,7 +35,7 @@ const QUIET: Duration = Duration::from_secs(2);
 pub struct ShadowOptions {
     /// How long, and how much of a core.
     pub times: ShadowTimes,
-    /// What a take may hold.
+    /// What a stretch may hold.
     pub bounds: Bounds,
 }
 
@@ -62,11 +62,11 @@ pub struct ShadowFacts {
     pub length: Duration,
     /// What came in that time.
     pub seen: Seen,
-    /// Takes that were measured.
-    pub takes: u64,
+    /// Stretches that were measured.
+    pub stretches: u64,
     /// The longest of them, from its first arrival to its last.
     pub longest: Duration,
-    /// A take ended because it was as large as it may be.
+    /// A stretch ended because it was as large as it may be.
     pub cramped: bool,
     /// What they came to.
     pub tallies: Tallies,
@@ -247,15 +247,15 @@ impl Thread {
         let mut window = self.options.times.first;
         let longest = self.options.times.windows.iter().max().copied();
         while !self.is_over() {
-            let Some(take) = self.collect(window) else {
+            let Some(stretch) = self.collect(window) else {
                 break;
             };
             self.shared.open.store(false, Ordering::Release);
-            if take.came().elements > 0 {
+            if stretch.came().elements > 0 {
                 window = longest.unwrap_or(window);
-                self.measured(&take);
+                self.measured(&stretch);
             }
-            drop(take);
+            drop(stretch);
             self.shared.lock().facts.memory = 0;
             if !self.rest() {
                 break;
@@ -273,13 +273,13 @@ impl Thread {
         }
         found.facts.stage = Stage::Ready;
         found.facts.passed = self.options.times.length;
-        let (takes, seen) = (found.facts.takes, found.facts.seen.all());
+        let (stretches, seen) = (found.facts.stretches, found.facts.seen.all());
         drop(found);
         let (queue, samples) = (&self.name, seen.elements);
         tracing::info!(
             queue,
             samples,
-            takes,
+            stretches,
             "shadow report ready: sluicegate status"
         );
     }
@@ -292,8 +292,8 @@ impl Thread {
     }
 
     /// Requests in a row, as long as the window, the bounds and the whole allow. `None`: the queue is gone.
-    fn collect(&self, window: Duration) -> Option<Take> {
-        let (mut take, mut until) = (Take::default(), None);
+    fn collect(&self, window: Duration) -> Option<Stretch> {
+        let (mut stretch, mut until) = (Stretch::default(), None);
         let (bounds, first) = (self.options.bounds, window == self.options.times.first);
         let mut last = Instant::now();
         loop {
@@ -302,32 +302,33 @@ impl Thread {
                     last = Instant::now();
                     until.get_or_insert_with(|| Instant::now() + window + LATE.min(window));
                     if let Some(held) = held_of(offer) {
-                        take.push(held);
+                        stretch.push(held);
                     }
-                    self.hold(take.bytes());
+                    self.hold(stretch.bytes());
                 }
                 Err(RecvTimeoutError::Disconnected) => return None,
                 // The row was broken off, and all before that is here.
                 Err(RecvTimeoutError::Timeout) if !self.shared.open.load(Ordering::Acquire) => {
-                    return Some(take);
+                    return Some(stretch);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            let full = take.bytes() >= bounds.bytes || take.came().elements >= bounds.elements;
+            let full =
+                stretch.bytes() >= bounds.bytes || stretch.came().elements >= bounds.elements;
             if full {
                 self.shared.lock().facts.cramped = true;
             }
-            let quiet = first && take.came().elements > 0 && last.elapsed() >= QUIET;
+            let quiet = first && stretch.came().elements > 0 && last.elapsed() >= QUIET;
             let late = quiet || until.is_some_and(|until| Instant::now() >= until);
-            if full || late || take.span() >= window || self.is_over() {
-                return Some(take);
+            if full || late || stretch.span() >= window || self.is_over() {
+                return Some(stretch);
             }
         }
     }
 
-    fn measured(&self, take: &Take) {
+    fn measured(&self, stretch: &Stretch) {
         let times = &self.options.times;
-        let cuts = Cut::of(take.span(), self.base.limits.batch, &times.windows);
+        let cuts = Cut::of(stretch.span(), self.base.limits.batch, &times.windows);
         let metadata = |tenant: &Arc<crate::log::Tenant>| {
             let queue = self.queue.upgrade();
             queue.map_or_else(Default::default, |queue| queue.lock().metadata_of(tenant))
@@ -336,12 +337,14 @@ impl Thread {
             thread: self,
             rested_at: cpu_of_thread(),
         };
-        let measured = measure(take, &cuts, &self.base, &self.walk, &metadata, &mut meter);
+        let measured = measure(
+            stretch, &cuts, &self.base, &self.walk, &metadata, &mut meter,
+        );
         let mut found = self.shared.lock();
         match measured {
             Ok(Some(tallies)) => {
-                found.facts.takes += 1;
-                found.facts.longest = found.facts.longest.max(take.span());
+                found.facts.stretches += 1;
+                found.facts.longest = found.facts.longest.max(stretch.span());
                 add(&mut found.facts.tallies, &tallies);
             }
             Ok(None) => {}
@@ -351,7 +354,7 @@ impl Thread {
         }
     }
 
-    /// Until another take may begin. `false`: there will be none.
+    /// Until another stretch may begin. `false`: there will be none.
     fn rest(&self) -> bool {
         loop {
             let spent = cpu_of_thread();
