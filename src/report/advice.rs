@@ -195,6 +195,9 @@ fn towards_receiver(known: &Known<'_>, per_send: u64) -> Vec<Advice> {
     for (at, worst) in known.as_ref().map_or(&assumed[..], |known| &known[..]) {
         let shards = shards(r, per_send, *at, *worst);
         most = most.max(shards.max);
+        let setting = format!("min_shards: {}, max_shards: {}", shards.min, shards.max);
+        // What holds for the far receiver holds for the near one.
+        all.retain(|other: &Advice| other.setting != setting);
         let answers = if known.is_some() {
             format!(
                 "the other queue's receiver answers in {} (p50) and {} (p99)",
@@ -208,7 +211,7 @@ fn towards_receiver(known: &Known<'_>, per_send: u64) -> Vec<Advice> {
             )
         };
         all.push(receiver(
-            format!("min_shards: {}, max_shards: {}", shards.min, shards.max),
+            setting,
             format!(
                 "{answers}: {r:.0}/s × {at} s / {per_send} = {:.2} busy; an hour's outage caught up with in 30 min: \
                  3 × {r:.0}/s × {worst} s / {per_send} × 1.3 = {:.2}; carries {}/s",

@@ -409,8 +409,9 @@ fn notes(measured: &Measured, came: CameIn, rows: &[ShadowRow]) -> Vec<String> {
         );
     }
     notes.push(
-        "Cut as for a receiver that is always free; a slow one makes requests fuller. Headers of HTTP and TLS, \
-         some 300 bytes a request, and repeated attempts are in none of the numbers."
+        "Cut as for a receiver that is always free, and at the end of a stretch with what is left; a slow receiver \
+         makes requests fuller. Headers of HTTP and TLS, some 300 bytes a request, and repeated attempts are in \
+         none of the numbers."
             .to_owned(),
     );
     if measured.empty.requests > 0 {

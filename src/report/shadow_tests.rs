@@ -160,7 +160,7 @@ fn the_text_says_how_far_it_is_and_lists_every_way_with_its_sums() {
         "grouping:",
         "1000/s × 0.5 s / 2000 = 0.25 busy",
         "storage.max_bytes:",
-        "keeps below 5.0 %",
+        "1.0 % of a core (it rests to stay at 5.0 %)",
     ] {
         assert!(told.contains(words), "{words} is not in\n{told}");
     }

@@ -100,7 +100,7 @@ pub fn cost(shadow: &Shadow) -> String {
     let cost = &shadow.cost;
     let share = cost.cpu_share.map_or_else(String::new, |share| {
         format!(
-            ", {} of a core (it keeps below {})",
+            ", {} of a core (it rests to stay at {})",
             percent(share),
             percent(cost.cpu_share_most)
         )

@@ -256,9 +256,10 @@ pub fn add(all: &mut Tallies, stretch: &Tallies) {
     }
 }
 
-/// Another stretch may begin: what was spent so far is within the share of the time that has passed.
-pub fn may_begin(spent: Duration, passed: Duration, share: f64) -> bool {
-    spent <= passed.mul_f64(share)
+/// Another stretch may begin: what was spent so far, and once more what the last one cost, is within the share of
+/// the time that has passed.
+pub fn may_begin(spent: Duration, last: Duration, passed: Duration, share: f64) -> bool {
+    spent + last <= passed.mul_f64(share)
 }
 
 /// How long to rest after `worked`, so that no more than `burst` of a core is taken.

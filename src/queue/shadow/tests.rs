@@ -6,9 +6,10 @@ const fn secs(n: u64) -> Duration {
 
 #[test]
 fn a_take_begins_only_within_the_share_of_the_time_that_has_passed() {
-    assert!(may_begin(Duration::ZERO, Duration::ZERO, 0.05));
-    assert!(may_begin(Duration::from_millis(499), secs(10), 0.05));
-    assert!(!may_begin(Duration::from_millis(501), secs(10), 0.05));
+    let (none, ms) = (Duration::ZERO, Duration::from_millis);
+    assert!(may_begin(none, none, none, 0.05));
+    assert!(may_begin(ms(300), ms(199), secs(10), 0.05));
+    assert!(!may_begin(ms(300), ms(201), secs(10), 0.05));
 }
 
 #[test]

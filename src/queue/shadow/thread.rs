@@ -251,13 +251,14 @@ impl Thread {
                 break;
             };
             self.shared.open.store(false, Ordering::Release);
+            let before = cpu_of_thread();
             if stretch.came().elements > 0 {
                 window = longest.unwrap_or(window);
                 self.measured(&stretch);
             }
             drop(stretch);
             self.shared.lock().facts.memory = 0;
-            if !self.rest() {
+            if !self.rest(cpu_of_thread().saturating_sub(before)) {
                 break;
             }
             // What is still on its way was offered before the pause.
@@ -355,7 +356,7 @@ impl Thread {
     }
 
     /// Until another stretch may begin. `false`: there will be none.
-    fn rest(&self) -> bool {
+    fn rest(&self, last: Duration) -> bool {
         loop {
             let spent = cpu_of_thread();
             let passed = {
@@ -366,7 +367,7 @@ impl Thread {
             if self.is_over() {
                 return false;
             }
-            if may_begin(spent, passed, self.options.times.share) {
+            if may_begin(spent, last, passed, self.options.times.share) {
                 return true;
             }
             std::thread::sleep(TICK);
