@@ -22,6 +22,8 @@ use crate::log::{QueueIndex, Readers, Seq};
 use crate::metrics::Registry;
 use crate::queue::handle::{Queue, WalkOptions};
 use crate::queue::sender::Encoders;
+use crate::queue::shadow::thread::ShadowOptions;
+use crate::queue::shadow::{Bounds, ShadowTimes};
 use crate::status::{About, Status};
 use crate::wire::decoded::IdentityKey;
 
@@ -69,6 +71,14 @@ impl App {
     /// # Errors
     /// When an address cannot be bound or a receiver's settings cannot work.
     pub async fn build(config: &Config) -> Result<Self, String> {
+        Self::build_with(config, ShadowTimes::default()).await
+    }
+
+    /// The same, with other times for what is measured towards `discard:`.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub async fn build_with(config: &Config, shadow: ShadowTimes) -> Result<Self, String> {
         let registry = Arc::new(Registry::new());
         let on_disk = config.ack == AckMode::Fsync;
         let shares = Shares::of(config.memory_limit.0, on_disk);
@@ -89,6 +99,10 @@ impl App {
             encoders: Arc::new(Encoders::new(cores)),
             memory: queue_memory(&shares, config.queues.len()),
             eager: storage.ack == AckMode::Upstream,
+            shadow: ShadowOptions {
+                times: shadow,
+                bounds: Bounds::within(config.memory_limit.0),
+            },
         };
         let mut queues = Vec::new();
         for ((index, queue), resume) in config.queues.iter().enumerate().zip(storage.resumes) {

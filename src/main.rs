@@ -8,6 +8,7 @@ use sluicegate::bench::{self, cli::BenchArgs};
 use sluicegate::cli::demo::DemoArgs;
 use sluicegate::cli::{Cli, Command, RunArgs, exit};
 use sluicegate::config;
+use sluicegate::report::text;
 use sluicegate::storage::cli::{Ended, StorageArgs};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -117,6 +118,8 @@ fn run(args: &RunArgs) -> ExitCode {
     }
 }
 
+/// A shadow report is printed at a stop once this part of it is measured: one minute of ten.
+const SHADOW_TOLD: f64 = 0.1;
 /// How long what is still under way on other threads may take at the end.
 const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(200);
 
@@ -139,6 +142,7 @@ async fn serve(config: &config::Config) -> Result<ExitCode, String> {
         &mut std::io::stdout(),
         &format!("sluicegate ready data={data} admin={admin}"),
     );
+    let status = app.status();
     let (first, stopped) = (tokio::sync::Notify::new(), tokio::sync::Notify::new());
     let running = async {
         let done = app.run(first.notified()).await;
@@ -152,7 +156,13 @@ async fn serve(config: &config::Config) -> Result<ExitCode, String> {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
     };
     tokio::select! {
-        _ = running => Ok(ExitCode::from(exit::OK)),
+        _ = running => {
+            // Whoever looked at their own data for a minute, and stops, wants to know.
+            if let Some(told) = text::shadows(&status.report(), SHADOW_TOLD) {
+                say(&mut std::io::stdout(), &told);
+            }
+            Ok(ExitCode::from(exit::OK))
+        }
         () = signals => {
             tracing::warn!("second signal: stopping at once");
             Ok(ExitCode::from(exit::FAILED))

@@ -127,7 +127,7 @@ impl Status {
     }
 
     /// Memory accounted for, by what holds it.
-    fn memory_parts(&self) -> [(&'static str, u64); 7] {
+    fn memory_parts(&self) -> [(&'static str, u64); 8] {
         let gauges: Vec<_> = self
             .queues
             .iter()
@@ -144,7 +144,14 @@ impl Status {
             ("lanes", sum(|gauges| gauges.lane_bytes)),
             ("series", sum(|gauges| gauges.table_bytes)),
             ("runs", sum(|gauges| gauges.run_bytes)),
+            ("shadow", self.shadow_bytes()),
         ]
+    }
+
+    /// What is held to be measured, of queues that send nowhere.
+    fn shadow_bytes(&self) -> u64 {
+        let facts = self.queues.iter().filter_map(|queue| queue.shadow_facts());
+        facts.map(|facts| facts.memory as u64).sum()
     }
 
     fn publish_disk(&self) {

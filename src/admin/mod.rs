@@ -17,6 +17,7 @@ mod html;
 mod page;
 mod panels;
 mod queue_panel;
+mod shadow_panel;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};

@@ -10,6 +10,7 @@ use super::gate::GateState;
 use super::handle::{Endpoint, Queue, QueueSnapshot};
 use super::journal::writer::JournalHealth;
 use super::protocol::Known;
+use super::shadow::thread::{Shadow, ShadowFacts};
 use crate::clock::{Instant, wall_ms};
 
 /// Everything that people are told about a queue, of one moment.
@@ -35,6 +36,8 @@ pub struct Facts {
     pub attempts: AttemptFacts,
     /// How its journal is, if it keeps one.
     pub journal: Option<JournalHealth>,
+    /// What sending would come to, if it is measured.
+    pub shadow: Option<ShadowFacts>,
 }
 
 /// What became of the attempts.
@@ -130,7 +133,13 @@ impl Queue {
             patience,
             attempts: self.attempt_facts(),
             journal: self.journal_health(),
+            shadow: self.shadow_facts(),
         }
+    }
+
+    /// What sending would come to, if it is measured.
+    pub fn shadow_facts(&self) -> Option<ShadowFacts> {
+        self.shadow.as_ref().map(Shadow::facts)
     }
 
     fn attempt_facts(&self) -> AttemptFacts {

@@ -20,6 +20,8 @@ use super::metadata::{FamilyMetadata, TenantMetadata};
 use super::protocol::{Known, ProtocolChoice, ProtocolMode};
 use super::receiver::Receiver;
 use super::sender::{Encoded, Encoders};
+use super::shadow::recut::Base;
+use super::shadow::thread::{Shadow, ShadowOptions};
 use super::state::{Gauges, QueueOptions, QueueState, Work};
 use super::{reader, sender};
 use crate::clock::{Instant, wall_ms};
@@ -85,6 +87,8 @@ pub struct QueueParts {
     pub capacity: u64,
     /// What the last process left; `None`: the log dies with the process.
     pub resume: Option<Resume>,
+    /// It is measured what sending would come to; for `discard:` only.
+    pub shadow: Option<ShadowOptions>,
 }
 
 /// Where a queue goes on.
@@ -118,6 +122,7 @@ pub struct Queue {
     url: String,
     capacity: u64,
     metadata: MetadataSchedule,
+    pub(super) shadow: Option<Shadow>,
     registry: Arc<Registry>,
     sent_seconds: ::metrics::Histogram,
     sent_bytes: ::metrics::Counter,
@@ -134,6 +139,8 @@ impl Queue {
             .resume
             .as_ref()
             .map(|resume| Arc::clone(&resume.journal));
+        let batch = parts.options.limits.batch;
+        let shadow = parts.shadow.map(|options| Shadow::new(options, batch));
         let state = state_of(parts.options, parts.resume, &*parts.log);
         Arc::new(Self {
             sent_seconds: registry.histogram(&metrics::SENT_SECONDS, &labels),
@@ -161,6 +168,7 @@ impl Queue {
             read_changed: Notify::new(),
             capacity: parts.capacity,
             metadata: parts.metadata,
+            shadow,
             registry,
         })
     }
@@ -172,6 +180,14 @@ impl Queue {
         tokio::spawn(scale(Arc::clone(self), cancel.clone()));
         if self.metadata.send && matches!(self.endpoint, Endpoint::Http(_)) {
             tokio::spawn(send_metadata(Arc::clone(self), cancel.clone()));
+        }
+        if let Some(shadow) = &self.shadow {
+            let base = {
+                let state = self.lock();
+                let (rules, limits) = (state.options().rules.clone(), state.options().limits);
+                Base { rules, limits }
+            };
+            shadow.start(Arc::downgrade(self), &self.name, base, self.walk.clone());
         }
     }
 

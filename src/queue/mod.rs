@@ -29,6 +29,7 @@ pub mod records;
 mod restore;
 mod rewind;
 pub mod sender;
+pub mod shadow;
 pub mod state;
 pub mod table;
 pub mod take;

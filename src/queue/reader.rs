@@ -40,7 +40,12 @@ pub(super) async fn read(queue: Arc<Queue>, cancel: CancellationToken) {
                 queue.dispatch_changed.notify_one();
             }
             Plan::Lead(seq) => match fetch(&queue, seq).await {
-                Some(fetched) => feed(&queue, Role::Lead, fetched, generation).await,
+                Some(fetched) => {
+                    if let Some(shadow) = &queue.shadow {
+                        shadow.offer(&fetched);
+                    }
+                    feed(&queue, Role::Lead, fetched, generation).await;
+                }
                 // Parked lanes may have room, or what was to come was given up for room.
                 None if queue.lock().rest(&*queue.log) => {}
                 None => tokio::select! {

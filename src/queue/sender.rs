@@ -27,7 +27,7 @@ use crate::wire::encode::{Encoder, Lost};
 use crate::wire::negotiate::{CONTENT_TYPE_V1, CONTENT_TYPE_V2};
 
 /// zstd's level towards VictoriaMetrics: the sweet spot between bytes and time.
-const ZSTD_LEVEL: i32 = 1;
+pub(super) const ZSTD_LEVEL: i32 = 1;
 
 /// A batch as it goes over the wire; kept until its verdict, so that a retry is byte-identical.
 #[derive(Debug)]

@@ -27,6 +27,7 @@ mod page;
 mod protobuf_code;
 mod requests;
 mod several;
+mod shadow;
 mod stopping;
 mod storage_cli;
 mod storage_kept;
