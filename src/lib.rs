@@ -22,3 +22,4 @@ pub mod wire;
 pub mod admin;
 pub mod bench;
 pub mod storage;
+pub mod verify;

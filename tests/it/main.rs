@@ -28,6 +28,7 @@ mod several;
 mod stopping;
 mod storage_cli;
 mod storage_kept;
+mod verify;
 mod wire_fuzz;
 mod wire_generate;
 mod wire_golden;
