@@ -35,6 +35,7 @@ pub(super) fn series(body: &[u8], sink: &mut dyn FnMut(Given)) -> Result<Envelop
 /// An answer with data of some other form.
 #[derive(Deserialize)]
 struct Simple<T> {
+    status: String,
     data: Option<T>,
 }
 
@@ -46,8 +47,11 @@ pub(super) fn texts(body: &[u8]) -> Result<Vec<String>, String> {
 /// The data of an answer, where there is some.
 pub(super) fn simple<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<Option<T>, String> {
     let read: Result<Simple<T>, _> = serde_json::from_slice(body);
-    read.map(|read| read.data)
-        .map_err(|error| error.to_string())
+    match read {
+        Ok(read) if read.status == "success" => Ok(read.data),
+        Ok(_) => Err("it does not say that it is one".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 struct Whole<'s> {

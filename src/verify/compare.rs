@@ -186,7 +186,7 @@ impl Comparison {
     /// How many series each metric has, to make slices of the right length. Without it they find their length
     /// by trying.
     async fn measure(&self, selector: &Selector) -> Result<(), Trouble> {
-        let query = format!("count by ({NAME}) ({})", selector.or_everything());
+        let query = format!("count by ({NAME}) ({})", selector.of_any_name());
         let mut found = HashMap::new();
         let mut sink = |given: Given| {
             let name = given.labels.into_iter().find(|(name, _)| name == NAME);

@@ -98,7 +98,8 @@ pub(super) fn compare(from: &mut [Sample], to: &mut [Sample], rule: Rule) -> Com
         }
     }
     let largest = if rule.rounds { largest(from) } else { 0.0 };
-    let step = step(from).max(step(to));
+    // Holes are in the other side as a rule.
+    let step = if from.len() > 1 { step(from) } else { step(to) };
     let mut found = Compared::default();
     let mut open: [Option<Run>; 3] = [None; 3];
     let (mut from, mut to) = (&*from, &*to);
@@ -111,15 +112,14 @@ pub(super) fn compare(from: &mut [Sample], to: &mut [Sample], rule: Rule) -> Com
             (_, []) => Kind::Missing,
             ([], _) => Kind::Extra,
             _ => {
-                // What is on both sides ends what is on one.
-                for kind in [Kind::Missing, Kind::Extra] {
-                    close(&mut open, kind, &mut found.runs);
-                }
                 let pairs = here
                     .iter()
                     .flat_map(|a| there.iter().map(move |b| (a.value, b.value)));
                 if pairs.into_iter().any(|(a, b)| rule.same(a, b, largest)) {
-                    close(&mut open, Kind::Different, &mut found.runs);
+                    let closed = open.iter_mut().filter_map(Option::take);
+                    found
+                        .runs
+                        .extend(closed.map(|run| Run { ends: false, ..run }));
                     found.agreed += 1;
                     continue;
                 }
@@ -142,17 +142,8 @@ pub(super) fn compare(from: &mut [Sample], to: &mut [Sample], rule: Rule) -> Com
         run.last = at;
         run.samples += 1;
     }
-    let agreed_on_something = found.agreed > 0;
-    // Those that are closed stand before something that both sides have.
     found.runs.extend(open.into_iter().flatten());
-    debug_assert!(agreed_on_something || found.runs.iter().all(|run| run.opens));
     found
-}
-
-fn close(open: &mut [Option<Run>; 3], kind: Kind, runs: &mut Vec<Run>) {
-    if let Some(run) = open[kind as usize].take() {
-        runs.push(Run { ends: false, ..run });
-    }
 }
 
 fn earliest(from: &[Sample], to: &[Sample]) -> Option<i64> {

@@ -120,12 +120,10 @@ impl Selector {
         selector
     }
 
-    /// A query must select by something.
-    pub(super) fn or_everything(&self) -> Self {
-        if self.0.is_empty() {
-            return self.and(format!("{NAME}!=\"\""));
-        }
-        self.clone()
+    /// With a matcher that every series meets: an API refuses a selector of which all matchers would take a
+    /// label that is not there.
+    pub(super) fn of_any_name(&self) -> Self {
+        self.and(format!("{NAME}!=\"\""))
     }
 
     /// Two halves that together are the whole, by the values of a label.
@@ -289,6 +287,11 @@ mod tests {
         }
         let up = Selector::parse("up").unwrap();
         assert_eq!(up.named("up"), up, "once is enough");
+        let negative = Selector::parse("{job!=\"a\"}").unwrap();
+        assert_eq!(
+            negative.of_any_name().to_string(),
+            r#"{job!="a",__name__!=""}"#
+        );
     }
 
     #[test]

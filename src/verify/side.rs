@@ -172,7 +172,7 @@ impl Side {
         selector: &Selector,
         slice: Slice,
     ) -> Result<Vec<String>, Trouble> {
-        let text = selector.to_string();
+        let text = selector.of_any_name().to_string();
         // `after` is not part of the slice.
         let (start, end) = (seconds(slice.after + 1), seconds(slice.until));
         let mut asked = vec![("start", &*start), ("end", &*end)];
@@ -206,7 +206,11 @@ impl Side {
     }
 
     fn series_in(&self, reply: &Reply, sink: &mut dyn FnMut(Given)) -> Result<Envelope, Trouble> {
-        answer::series(&reply.body, sink).map_err(|why| self.no_api(&why))
+        match answer::series(&reply.body, sink) {
+            Ok(envelope) if envelope.ok => Ok(envelope),
+            Ok(_) => Err(self.no_api("it does not say that it is one")),
+            Err(why) => Err(self.no_api(&why)),
+        }
     }
 
     /// One question, tried again while that may help. A result is an answer with status 200.
@@ -310,6 +314,9 @@ impl Side {
                 reply.status
             ));
         }
+        if reply.status == 200 {
+            return None;
+        }
         let said = answer::series(&reply.body, &mut |_| {}).ok();
         let said = said.filter(|envelope| !envelope.ok && !envelope.error.is_empty());
         let text = match &said {
@@ -319,7 +326,6 @@ impl Side {
         let why = format!("{flag}: {}: {text}", reply.status);
         let why = why.trim_end_matches([':', ' ']).to_owned();
         match reply.status {
-            200 => None,
             // The API's own word that the query is the matter.
             422 | 413 | 414 => Some(Next::End(Trouble::TooMuch(why))),
             503 | 504 if said.as_ref().is_some_and(is_too_slow) => {

@@ -45,9 +45,13 @@ def seconds(utc):
     return datetime.datetime.fromisoformat(utc.replace("Z", "+00:00")).timestamp()
 
 
+# 2.42 leaves native histograms out of a remote read, though not of a query.
+NO_HISTOGRAMS = '{__name__!~"native_.+"}'
+
+
 def lacking(sender, receiver, begin, end):
     """What the receiver lacks by its own storage, in that window: {(labels, timestamp ms)}. Stale markers are
-    left out, as no query shows them."""
+    left out, as no query shows them, and so are native histograms: this is what NO_HISTOGRAMS selects."""
     sent, stored = with_external_labels(stores.read_prometheus(sender.url)), stores.read_prometheus(receiver.url)
     return {
         (labels, timestamp)
@@ -55,6 +59,7 @@ def lacking(sender, receiver, begin, end):
         for timestamp, value in samples.items()
         if int(begin) * 1000 < timestamp <= int(end) * 1000
         and not stores.is_stale(value)
+        and not dict(labels)["__name__"].startswith("native_")
         and timestamp not in stored.get(labels, {})
     }
 

@@ -19,7 +19,7 @@ from sender import GLOBAL
 from verified import GAP, insist_no_gap, insist_same_as_stores, lacking, settle, verify, window
 
 SLOW_SECONDS = 0.6
-SCRAPES = 6
+SCRAPES = 4
 
 
 class SlowPages(Pages):

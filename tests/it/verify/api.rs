@@ -379,6 +379,15 @@ fn selected<'o>(
     } else {
         matchers(selector)
     };
+    let empty = |(_, op, wanted): &(String, String, String)| match op.as_str() {
+        "=" => wanted.is_empty(),
+        "!=" => !wanted.is_empty(),
+        op => (op == "=~") == wanted.split('|').any(str::is_empty),
+    };
+    assert!(
+        matchers.is_empty() || !matchers.iter().all(empty),
+        "at least one matcher must not be empty: {selector}"
+    );
     options.series.iter().filter(move |(labels, _)| {
         matchers.iter().all(|(label, op, wanted)| {
             let value = labels.get(label).map_or("", String::as_str);

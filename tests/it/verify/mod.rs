@@ -348,6 +348,8 @@ async fn a_selector_says_what_is_compared() {
         "{}",
         nothing.out
     );
+    let others = of(&["--match", "{__name__!~\"metric_1|metric_2\"}", "-o", "json"]).await;
+    assert_eq!(others.json()["compared"]["series"], 4);
     let usage = of(&["--match", "rate(x[5m])"]).await;
     assert_eq!(usage.ended, Ended::Usage);
     assert!(usage.err.contains("not a selector"), "{}", usage.err);
