@@ -24,3 +24,4 @@ pub mod admin;
 pub mod bench;
 pub mod demo;
 pub mod storage;
+pub mod verify;

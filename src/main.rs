@@ -10,6 +10,7 @@ use sluicegate::cli::{Cli, Command, RunArgs, exit};
 use sluicegate::config;
 use sluicegate::report::text;
 use sluicegate::storage::cli::{Ended, StorageArgs};
+use sluicegate::verify::cli::{self as verify_cli, VerifyArgs};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         }
         Command::Bench(args) => bench(*args),
         Command::Storage(args) => storage(&args),
+        Command::Verify(args) => verify(&args),
     }
 }
 
@@ -59,6 +61,34 @@ fn demo(args: &DemoArgs) -> ExitCode {
             ExitCode::from(exit::FAILED)
         }
     }
+}
+
+fn verify(args: &VerifyArgs) -> ExitCode {
+    use verify_cli::Ended;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let stop = async {
+        // Without a handler the signal ends the process by itself.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let ended = runtime.and_then(|runtime| {
+        let (out, errors) = (&mut std::io::stdout(), &mut std::io::stderr());
+        let ended = runtime.block_on(args.run(out, errors, stop));
+        // A name that does not resolve keeps a thread busy.
+        runtime.shutdown_timeout(LAST_WORDS);
+        ended
+    });
+    ExitCode::from(match ended {
+        Ok(Ended::Same) => exit::OK,
+        Ok(Ended::Different) => exit::FAILED,
+        Ok(Ended::Usage) => exit::USAGE,
+        Ok(Ended::Unreachable) => exit::UNREACHABLE,
+        // Nobody reads what is printed.
+        Err(_) => exit::FAILED,
+    })
 }
 
 fn bench(args: BenchArgs) -> ExitCode {

@@ -16,6 +16,7 @@ use crate::bench::cli::BenchArgs;
 use crate::config;
 use crate::storage::cli::StorageArgs;
 use crate::units::{ByteSize, Span};
+use crate::verify::cli::VerifyArgs;
 
 pub mod demo;
 pub mod status;
@@ -85,6 +86,9 @@ pub enum Command {
     Bench(Box<BenchArgs>),
     /// What is in a folder of --storage.path: look at it, check it, take it out.
     Storage(Box<StorageArgs>),
+    /// Whether a receiver holds what a Prometheus scraped, by query: exit 0, or 1 with every gap named, or 69
+    /// when a side does not answer.
+    Verify(Box<VerifyArgs>),
 }
 
 const RUN_EXAMPLES: &str = "\

@@ -67,9 +67,11 @@ const LAYERS: &[Layer] = &[
         &["clock", "log", "model", "queue", "wire"],
         OUTSIDE,
     ),
+    // Two query APIs are asked with a queue's client.
+    row("verify", &["clock", "queue", "report", "units"], OUTSIDE),
     row(
         "cli",
-        &["bench", "config", "report", "storage", "units"],
+        &["bench", "config", "report", "storage", "units", "verify"],
         OUTSIDE,
     ),
     row(
@@ -145,6 +147,15 @@ const PURE_FILES: &[&str] = &[
     "queue/table.rs",
     "queue/take.rs",
     "queue/verdict.rs",
+    "verify/answer.rs",
+    "verify/diff.rs",
+    "verify/gaps.rs",
+    "verify/plan.rs",
+    "verify/report.rs",
+    "verify/series.rs",
+    "verify/text.rs",
+    "verify/totals.rs",
+    "verify/tracker.rs",
 ];
 const EFFECTS: &[&str] = &[
     "async ",

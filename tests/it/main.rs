@@ -31,6 +31,7 @@ mod shadow;
 mod stopping;
 mod storage_cli;
 mod storage_kept;
+mod verify;
 mod wire_fuzz;
 mod wire_generate;
 mod wire_golden;
