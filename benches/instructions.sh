@@ -40,7 +40,7 @@ if [ ! -x "$runner" ]; then
         skip "gungraun-runner $version does not build here ($log)"
     rm -f "$log"
 fi
-export GUNGRAUN_RUNNER=$runner CARGO_TERM_COLOR=never
+export GUNGRAUN_RUNNER=$runner CARGO_TERM_COLOR=never CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-../../target}
 
 told=$(mktemp)
 trap 'rm -f "$told"' EXIT

@@ -15,12 +15,13 @@ use crate::bench::sink::SinkLedger;
 
 /// Examples under `--help`.
 pub(super) const EXAMPLES: &str = "\
-The exit code is 0 if nothing is lost, made up, altered or out of order; duplicates are told, and no fault.
-A sample that was acknowledged may be in any of the sinks.
+The exit code is 0 if nothing is lost, made up, altered or out of order, else 1; duplicates are told, \
+and no fault. A sample that was acknowledged may be in any of the sinks.
 
   sluicegate bench sink --verify 1 --ledger sink.ledger &
-  sluicegate bench load --url http://127.0.0.1:9201/api/v1/write --duration 1m --ledger load.ledger
-  kill -INT %1; wait
+  sluicegate bench load --url http://127.0.0.1:9409/api/v1/write \\
+      --duration 1m --ledger load.ledger
+  kill %1; wait
   sluicegate bench compare --load load.ledger --sink sink.ledger";
 
 /// Which ledgers.

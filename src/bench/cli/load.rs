@@ -16,21 +16,25 @@ use crate::units::Span;
 
 /// Examples under `--help`.
 pub(super) const EXAMPLES: &str = "\
-The exit code is 0 if a 2xx came for every sample, else 1. Ctrl-C ends a run; what is in flight then is told as
-'without answer'. A run without --scrapes, --samples and --duration goes on until then.
+The exit code is 0 if a 2xx came for every sample, else 1. Ctrl-C ends a run; what is in flight then \
+is told as 'without answer'. A run without --scrapes, --samples and --duration goes on until then.
 
 Ten minutes of a cluster of 50 nodes (41,000 series), 20 times as fast as it is:
-  sluicegate bench load --url http://127.0.0.1:9201/api/v1/write --speed 20x --duration 30s
+  sluicegate bench load --url http://127.0.0.1:9201/api/v1/write \\
+      --speed 20x --duration 30s
 
-Timestamps of now, for receivers that refuse old samples: 41,000 samples a second.
-  sluicegate bench load --url http://127.0.0.1:9201/api/v1/write --speed realtime --interval 1s
+Timestamps of now, for receivers that refuse old samples; 41,000 samples a second:
+  sluicegate bench load --url http://127.0.0.1:9201/api/v1/write \\
+      --speed realtime --interval 1s
 
-Remote write 2.0, as fast as the receiver takes it, as a tenant, with a ledger for `bench compare`:
-  sluicegate bench load --url http://127.0.0.1:9009/api/v1/push --protocol 2.0 --speed full --scrapes 40 \\
+Remote write 2.0, as fast as it is taken, as a tenant, with a ledger for `bench compare`:
+  sluicegate bench load --url http://127.0.0.1:9009/api/v1/push \\
+      --protocol 2.0 --speed full --scrapes 40 \\
       --header X-Scope-OrgID=team --ledger load.ledger
 
-A third of the series replaced every two minutes, their labels spread over 50 shards:
-  sluicegate bench load --url http://127.0.0.1:9201/api/v1/write --churn 0.3/8 --senders 50 --speed 10x";
+30 % of the series replaced every two minutes, series spread over 50 shards:
+  sluicegate bench load --url http://127.0.0.1:9201/api/v1/write \\
+      --churn 0.3/8 --senders 50 --speed 10x";
 
 /// What to send, where, and how fast.
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]

@@ -20,23 +20,25 @@ use crate::units::{ByteSize, Span};
 
 /// Examples under `--help`.
 pub(super) const EXAMPLES: &str = "\
-Any path takes POSTs. GET /stats gives the numbers while it runs, as JSON; they come on stdout at its end: after
---duration, Ctrl-C or SIGTERM. The exit code is 0 if nothing came out of order, with wrong bits or twice with
-different ones. Whatever goes wrong on demand combines.
+Any path takes POSTs. GET /stats gives the numbers while it runs, as JSON; they come on stdout at its \
+end: after --duration, Ctrl-C or SIGTERM. The exit code is 0 if nothing came out of order, with wrong \
+bits or twice with different ones, else 1. Whatever goes wrong on demand combines.
 
-Check every bit of what `bench load` (seed 1) sends through something, and keep a ledger for `bench compare`:
+Check every bit of what `bench load` (seed 1) sends, with a ledger for `bench compare`:
   sluicegate bench sink --verify 1 --ledger sink.ledger
 
-100 to 150 ms away, every 7th request answered 503, and down from second 30 to second 50:
-  sluicegate bench sink --delay 100ms --jitter 50ms --fail-every 7 --down refuse --down-from 30s --down-for 20s
+100 to 150 ms away, every 7th request 503, and down from second 30 to second 50:
+  sluicegate bench sink --delay 100ms --jitter 50ms --fail-every 7 \\
+      --down refuse --down-from 30s --down-for 20s
 
-A Prometheus: 400 for a sample out of order, and nothing of a 1.0 request stays:
+A Prometheus: 400 for what is out of order, and nothing of a 1.0 request stays:
   sluicegate bench sink --prometheus-rules --refuse pod=bad
 
-A Thanos: 409 for one series in a thousand, and the others are stored; no 2.0:
-  sluicegate bench sink --refuse 1000/1000000 --refuse-status 409 --refuse-keeps-rest --v2 unsupported
+A Thanos: 409 for one series in a thousand, the others are stored; no 2.0:
+  sluicegate bench sink --refuse 1000/1000000 --refuse-status 409 \\
+      --refuse-keeps-rest --v2 unsupported
 
-A limit: 413 above 1 MiB, 429 with Retry-After above 10,000 samples a second:
+Limits: 413 above 1 MiB, 429 with Retry-After above 10,000 samples a second:
   sluicegate bench sink --max-body 1MiB --rate-limit 10000 --retry-after 5";
 
 /// Where to listen, what to check, and how to misbehave.
