@@ -162,7 +162,7 @@ start() {
     pids+=("$program_pid")
     local tries
     for ((tries = 0; tries < 3000; tries++)); do
-        [ "$(get "$data" "$ready_path")" = 200 ] && return 0
+        [[ "$(get "$data" "$ready_path")" == $ready ]] && return 0
         kill -0 "$program_pid" 2>/dev/null || break
         sleep 0.01
     done
@@ -185,9 +185,12 @@ begin() {
     shift
     protocol=1.0
     if [ "${peer#*/}" = 2.0 ]; then protocol=2.0; fi
+    ready=200
     case $peer in
     vmagent*) ready_path=/health ;;
-    *) ready_path=/-/ready ;;
+    prometheus-*) ready_path=/-/ready ;;
+    # Any answer: its probes are at another address.
+    *) ready_path=/ ready='[2-4]*' ;;
     esac
     rm -rf "$DIR/storage" "$work/program.log"
     mkdir -p "$DIR/storage"

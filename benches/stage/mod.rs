@@ -206,8 +206,8 @@ impl Rig {
         for row in &decoded.series {
             let mut pairs = Vec::new();
             decoded.labels(row, &mut pairs);
-            let interned = interner.intern(&pairs);
-            let bytes = interned.pairs().iter().flat_map(|pair| pair.encoded());
+            let known = interner.intern(&pairs);
+            let bytes = known.pairs().iter().flat_map(|pair| pair.encoded());
             canonical.push(bytes.copied().collect());
             let own = |(name, value): &(&[u8], &[u8])| ((*name).into(), (*value).into());
             labels.push(pairs.iter().map(own).collect());

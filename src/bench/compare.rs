@@ -91,9 +91,7 @@ impl Comparison {
                 self.acknowledged += 1;
                 self.missing += 1;
                 if self.missing_examples.len() < EXAMPLES_MAX {
-                    let labels = data.labels(item);
-                    let at = data.timestamp_ms(item.slot, item.scrape);
-                    self.missing_examples.push(format!("{labels:?} at {at}"));
+                    self.missing_examples.push(described(data, item));
                 }
             }
             (Fate::Indeterminate, true) => self.indeterminate_stored += 1,
@@ -103,6 +101,20 @@ impl Comparison {
             (Fate::Unsent, _) => {}
         }
     }
+}
+
+/// `up{instance="…", job="…"} at 1750000000000`.
+fn described(data: &DataSet, item: Item) -> String {
+    let (mut metric, mut rest) = (String::new(), Vec::new());
+    for (name, value) in data.labels(item) {
+        if name == "__name__" {
+            metric = value.into_owned();
+        } else {
+            rest.push(format!("{name}={value:?}"));
+        }
+    }
+    let at = data.timestamp_ms(item.slot, item.scrape);
+    format!("{metric}{{{}}} at {at}", rest.join(", "))
 }
 
 impl fmt::Display for Comparison {

@@ -35,31 +35,29 @@ pub(super) async fn show(mut tell: impl FnMut() -> Told) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let started = Instant::now();
     let mut rate = Rate::default();
-    let drawn = Drawn;
+    let _drawn = Drawn;
     loop {
         ticks.tick().await;
         let (since, told) = (started.elapsed(), tell());
         let now = rate.now(since, told.samples);
-        drawn.draw(&line(since, now, &told));
+        draw(&line(since, now, &told));
     }
 }
 
-/// A line on the terminal.
+fn draw(line: &str) {
+    let columns = rustix::termios::tcgetwinsize(io::stderr())
+        .map(|size| usize::from(size.ws_col))
+        .ok()
+        .filter(|columns| *columns > 0)
+        .unwrap_or(COLUMNS);
+    // A line that wraps could not be drawn over.
+    let line: String = line.chars().take(columns - 1).collect();
+    // What cannot be shown is no reason to stop.
+    write!(io::stderr(), "\r{line}\x1b[K").ok();
+}
+
+/// There is a line on the terminal.
 struct Drawn;
-
-impl Drawn {
-    fn draw(&self, line: &str) {
-        let columns = rustix::termios::tcgetwinsize(io::stderr())
-            .map(|size| usize::from(size.ws_col))
-            .ok()
-            .filter(|columns| *columns > 0)
-            .unwrap_or(COLUMNS);
-        // A line that wraps could not be drawn over.
-        let line: String = line.chars().take(columns - 1).collect();
-        // What cannot be shown is no reason to stop.
-        write!(io::stderr(), "\r{line}\x1b[K").ok();
-    }
-}
 
 impl Drop for Drawn {
     fn drop(&mut self) {

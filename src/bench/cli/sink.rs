@@ -177,7 +177,7 @@ impl Outage {
                 sink.set_behaviour(well);
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
