@@ -118,7 +118,7 @@ class Contained:
 
     def __init__(self, root, *args):
         self.errors = tempfile.TemporaryFile("w+")
-        command = ["chroot", f"--userspec={USER}:{USER}", "--groups=", root, "/usr/local/bin/sluicegate", "run",
+        command = [shutil.which("chroot"), f"--userspec={USER}:{USER}", "--groups=", root, "/usr/local/bin/sluicegate", "run",
                    "--listen=127.0.0.1:0", "--web.listen-address=127.0.0.1:0", *args]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=self.errors, stdin=subprocess.DEVNULL, text=True, env={}
@@ -175,7 +175,7 @@ def main(binary, folder):
     before = len(Receiver.hosts)
     kept = Contained(root, upstreams[0], "--storage.path=/data/log", "--batch-send-deadline=100ms")
     kept.post()
-    if kept.status()["ack"] != "fsync" or not os.path.exists(os.path.join(root, "data/log/format")):
+    if kept.status()["ack"]["mode"] != "fsync" or not os.path.exists(os.path.join(root, "data/log/format")):
         raise RuntimeError("the folder is not used: " + kept.said())
     until("the receiver has it", lambda: len(Receiver.hosts) > before)
     kept.stop()
