@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import ssl
+import stat
 import struct
 import subprocess
 import sys
@@ -94,10 +95,15 @@ def serve_receiver(folder):
 
 
 def make_root(folder, name, binary, extra_roots=None):
-    """The image's files, and what a container runtime adds: /etc/hosts, /etc/resolv.conf, and a volume."""
+    """The image's files, and what a container runtime adds: devices, /etc/hosts, /etc/resolv.conf, and a volume."""
     root = os.path.join(folder, name)
-    for path in ("usr/local/bin", "etc/ssl/certs", "data"):
+    for path in ("usr/local/bin", "etc/ssl/certs", "dev", "data"):
         os.makedirs(os.path.join(root, path))
+    # Of those that the OCI's runtime specification promises. Linked so, the program asks urandom for its keys.
+    for minor, device in ((3, "null"), (8, "random"), (9, "urandom")):
+        path = os.path.join(root, "dev", device)
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, minor))
+        os.chmod(path, 0o666)
     shutil.copy2(binary, os.path.join(root, "usr/local/bin/sluicegate"))
     roots = os.path.join(root, SYSTEM_ROOTS[1:])
     shutil.copy(SYSTEM_ROOTS, roots)
