@@ -13,6 +13,7 @@ ratio of medians. Exit status 1 if a Prometheus was harmed (see beside.harm), 77
 import argparse
 import os
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -21,7 +22,7 @@ import beside
 import programs
 from beside import FIRST_HOP, STATES, Beside, Receivers, watch
 from programs import Missing
-from scenario import Different
+from scenario import Different, told_to_stop
 
 VERSIONS = {"2.42": programs.DEBIAN, "3.14": programs.NEWEST}
 MEASURES = ("ready", "rss", "cpu", "lag")
@@ -116,6 +117,7 @@ def main():
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, told_to_stop)
     try:
         sys.exit(main())
     except Missing as missing:
