@@ -14,7 +14,7 @@ struct Layer {
     because: &'static str,
 }
 
-const LEAF: &str = "`clock`, `units` and `metrics` use no other part.";
+const LEAF: &str = "`clock`, `units`, `vital` and `metrics` use no other part.";
 const PURE: &str = "`wire` and `model` use no stage, no clock and no metrics.";
 const STAGE: &str = "`ingest`, `log` and `queue` never see the configuration.";
 const MEET: &str = "`ingest` and `queue` do not know each other; they meet at `log`.";
@@ -26,17 +26,22 @@ const OUTSIDE: &str = "No stage knows `app`, `admin`, `status`, `storage`, `cli`
 const LAYERS: &[Layer] = &[
     row("clock", &[], LEAF),
     row("units", &[], LEAF),
+    row("vital", &[], LEAF),
     row("metrics", &[], LEAF),
     row("logging", &["config"], OUTSIDE),
     row("model", &[], PURE),
     row("wire", &["model"], PURE),
-    row("log", &["clock", "model", "wire"], STAGE),
+    row("log", &["clock", "model", "vital", "wire"], STAGE),
     row(
         "ingest",
         &["clock", "log", "metrics", "model", "wire"],
         MEET,
     ),
-    row("queue", &["clock", "log", "metrics", "model", "wire"], MEET),
+    row(
+        "queue",
+        &["clock", "log", "metrics", "model", "vital", "wire"],
+        MEET,
+    ),
     row("config", &["units"], STAGE),
     row("report", &[], TOLD),
     row(

@@ -20,6 +20,7 @@ mod engine;
 mod fuzz;
 mod harness;
 mod layers;
+mod markers;
 mod outage;
 mod page;
 mod protobuf_code;
