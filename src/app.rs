@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::AdminServer;
 use crate::clock::Instant;
-use crate::config::{AckMode, Config};
+use crate::config::{AckMode, Config, Mode};
 use crate::ingest::activity::Activity;
 use crate::ingest::attach::{Attachments, ORPHAN_FOR};
 use crate::ingest::handler::Ingest;
@@ -103,7 +103,12 @@ impl App {
                 times: shadow,
                 bounds: Bounds::within(config.memory_limit.0),
             },
+            mode: config.mode,
+            max_connections: config.ingest.max_connections,
         };
+        if config.mode == Mode::Passthrough {
+            tracing::info!("{}", parts::ceiling(storage.ack));
+        }
         let mut queues = Vec::new();
         for ((index, queue), resume) in config.queues.iter().enumerate().zip(storage.resumes) {
             let parts = queue_parts(queue, QueueIndex(index as u8), resume, &common)?;
@@ -142,6 +147,7 @@ impl App {
             queues,
             ingest,
             connections: data.open_connections(),
+            mode: config.mode,
             ack: storage.ack,
             storage_trouble: storage.trouble,
             medium: config

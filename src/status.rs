@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::clock::Instant;
-use crate::config::AckMode;
+use crate::config::{AckMode, Mode};
 use crate::ingest::handler::Ingest;
 use crate::log::disk::DiskLog;
 use crate::log::disk::medium::Medium;
@@ -52,6 +52,8 @@ pub struct Status {
     pub ingest: Arc<Ingest>,
     /// Open connections of senders.
     pub connections: Arc<AtomicUsize>,
+    /// What is sent.
+    pub mode: Mode,
     /// What a 2xx means.
     pub ack: AckMode,
     /// Why that is not what was asked for.

@@ -165,7 +165,7 @@ pub struct RunArgs {
     )]
     pub memory_limit: Option<ByteSize>,
 
-    /// passthrough: forward bodies byte for byte (not built yet)
+    /// normal, or passthrough: forward each body as it came, byte for byte [default: normal]
     #[arg(long, value_name = "MODE", env = "SLUICEGATE_MODE")]
     pub mode: Option<String>,
 

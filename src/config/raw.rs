@@ -95,8 +95,12 @@ section! {
         /// it is on disk (needs `storage.path`). By default `fsync` with `storage.path`, `upstream`
         /// without.
         ack: String = "", "--ack";
-        /// `passthrough` forwards bodies byte for byte. Not built yet.
-        mode: String = "", "--mode";
+        /// What is sent. `normal`: batches of series, cut from many requests. `passthrough`: each request's
+        /// body as it came, byte for byte, one request for one. With `ack: upstream` as many at a time as
+        /// senders send, else one of each tenant, in order. What makes or shapes batches has no effect then:
+        /// `grouping`, `spread`, `separate_by`, `merge_window`, `protobuf_message`, `compression`,
+        /// `metadata_config` and most of `queue_config`.
+        mode: String = "normal", "--mode";
         /// Data listener: where senders deliver.
         server: RawServer;
         /// Admin listener: probes, metrics, status page.

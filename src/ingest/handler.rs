@@ -78,6 +78,8 @@ pub struct IngestOptions {
     pub answer_deadline: Duration,
     /// What a sender waits for.
     pub promise: Promise,
+    /// Bodies go out whole: series that are invalid by themselves are the receiver's to judge.
+    pub passthrough: bool,
 }
 
 /// Everything a request needs.

@@ -55,6 +55,8 @@ pub enum Refusal {
     Unwritable(Duration),
     /// No memory for the body within the time.
     Memory,
+    /// A required receiver does not take this kind of message, and says so: 415.
+    NotSupported(String),
     /// No required receiver settled it in time.
     NotSettled(Duration),
     /// The process stops.
@@ -79,7 +81,9 @@ impl Outcome {
             Self::Refused(refusal) => match refusal {
                 Refusal::NotFound => StatusCode::NOT_FOUND,
                 Refusal::Method => StatusCode::METHOD_NOT_ALLOWED,
-                Refusal::Unsupported(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                Refusal::Unsupported(_) | Refusal::NotSupported(_) => {
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE
+                }
                 Refusal::BodySize(_) | Refusal::Decode(DecodeError::DecodedSize { .. }) => {
                     StatusCode::PAYLOAD_TOO_LARGE
                 }
@@ -110,6 +114,7 @@ impl Outcome {
                 Refusal::LogFull(_) => "queue_full",
                 Refusal::Unwritable(_) => "storage",
                 Refusal::Memory => "memory",
+                Refusal::NotSupported(_) => "unsupported_by_receiver",
                 Refusal::NotSettled(_) => "not_settled",
                 Refusal::Stopping => "stopping",
             },
@@ -143,6 +148,7 @@ impl Outcome {
                 Refusal::Memory => {
                     "no memory for this body now; send it again later (memory.limit)".to_owned()
                 }
+                Refusal::NotSupported(why) => why.clone(),
                 Refusal::NotSettled(_) => {
                     "no receiver has settled this in time; send it again".to_owned()
                 }

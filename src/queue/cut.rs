@@ -309,7 +309,7 @@ impl Writer<'_> {
     }
 }
 
-fn empty_entry(content: &Content, labels: &Arc<Labels>) -> Entry {
+pub(super) fn empty_entry(content: &Content, labels: &Arc<Labels>) -> Entry {
     let at = |len: usize| len as u32..len as u32;
     Entry {
         labels: Arc::clone(labels),

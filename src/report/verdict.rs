@@ -3,6 +3,7 @@
 //! Each rule looks at the numbers and says at most one thing for the process, or one for each queue. The
 //! verdict is the worst, and of equals the one whose rule stands first.
 
+use super::text::ceiling_sum;
 use super::words::{bytes, clean, count, moment, plural, rate, short, time};
 use super::{DrainState, Finding, Level, QueuePart, Report};
 
@@ -43,6 +44,7 @@ pub fn findings(report: &Report) -> Vec<Finding> {
                 found.push(finding);
             }
         }
+        found.extend(passthrough(report, queue));
     }
     found.extend(
         [damage, slow_disk, silent]
@@ -266,7 +268,9 @@ fn behind(report: &Report, queue: &QueuePart) -> Option<Finding> {
         ),
         _ => {
             let at_max = queue.shards.actual >= queue.shards.max;
-            let maximum = if at_max {
+            let maximum = if queue.ceiling.is_some() {
+                " in passthrough".to_owned()
+            } else if at_max {
                 format!(" with all {}", plural(queue.shards.max, "shard"))
             } else {
                 String::new()
@@ -290,6 +294,17 @@ fn behind(report: &Report, queue: &QueuePart) -> Option<Finding> {
         _ => (Level::Attention, "falling_behind"),
     };
     Some(finding(level, id, text))
+}
+
+/// Said at all times: whoever asks "is it the proxy?" must see what it does, and what it can carry.
+fn passthrough(report: &Report, queue: &QueuePart) -> Option<Finding> {
+    let ceiling = queue.ceiling.as_ref()?;
+    let text = format!(
+        "Passthrough{}: each body goes out as it came; {}.",
+        of(report, queue),
+        ceiling_sum(ceiling)
+    );
+    Some(finding(Level::Well, "passthrough", text))
 }
 
 fn flaky(report: &Report, queue: &QueuePart) -> Option<Finding> {

@@ -24,6 +24,7 @@ mod layers;
 mod markers;
 mod outage;
 mod page;
+mod passthrough;
 mod protobuf_code;
 mod requests;
 mod several;

@@ -54,6 +54,7 @@ fn options() -> QueueOptions {
         },
         send_exemplars: true,
         send_histograms: true,
+        passthrough: false,
     }
 }
 
