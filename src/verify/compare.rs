@@ -49,6 +49,9 @@ pub(super) struct Progress {
     pub(super) samples: u64,
 }
 
+/// So many smallest pieces of a metric in a row that are refused, and it is given up.
+const REFUSED: u32 = 3;
+
 /// A metric, and the selector it was found by.
 type Task = (Selector, String);
 
@@ -216,7 +219,9 @@ impl Comparison {
         let mut metric = Metric::default();
         let mut parts = vec![selector.named(name)];
         let mut at = window.after;
-        while at < window.until {
+        // Smallest pieces in a row that were refused.
+        let mut refused = 0;
+        'window: while at < window.until {
             let slice = Slice {
                 after: at,
                 until: window.until.min(at + length),
@@ -225,7 +230,7 @@ impl Comparison {
             let mut todo: VecDeque<_> = parts.iter().map(|part| (part.clone(), slice)).collect();
             while let Some((part, piece)) = todo.pop_front() {
                 match self.slice(name, &part, piece, &mut metric).await {
-                    Ok(bytes) => most = most.max(bytes),
+                    Ok(bytes) => (most, refused) = (most.max(bytes), 0),
                     Err(Trouble::TooMuch(why)) => match self.smaller(&part, piece).await? {
                         Smaller::Length(length) => {
                             let (one, other) = piece.cut(length);
@@ -241,7 +246,19 @@ impl Comparison {
                                 todo.push_front((half, piece));
                             }
                         }
-                        Smaller::Nothing => metric.not_compared.push(lost(name, piece, why)),
+                        Smaller::Nothing => {
+                            refused += 1;
+                            if refused == REFUSED {
+                                // It is not the size: the rest would be refused too, second by second.
+                                let rest = Slice {
+                                    after: piece.after,
+                                    until: window.until,
+                                };
+                                metric.not_compared.push(lost(name, rest, why));
+                                break 'window;
+                            }
+                            metric.not_compared.push(lost(name, piece, why));
+                        }
                     },
                     Err(trouble) => return Err(trouble),
                 }
