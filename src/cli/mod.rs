@@ -105,8 +105,9 @@ Precedence: flag, environment, file, preset, default. docs/config.md describes e
 #[derive(Args, Clone, Debug, Default)]
 #[command(after_help = RUN_EXAMPLES)]
 pub struct RunArgs {
-    /// Receiver, one queue each: URL, NAME=URL, or `discard:`. Names are needed where it is
-    /// repeated (the environment variable takes several, with blanks between)
+    /// Receiver, one queue each: URL, NAME=URL, or `discard:`, which sends nothing and measures what
+    /// sending would come to. Names are needed where it is repeated (the environment variable takes
+    /// several, with blanks between)
     #[arg(
         long,
         value_name = "[NAME=]URL",

@@ -11,6 +11,7 @@ use sluicegate::bench::Protocol as Version;
 use sluicegate::bench::data::{DataOptions, DataSet, Item, What};
 use sluicegate::bench::encode::{EncodedLabels, Encoder};
 use sluicegate::bench::load::{self, LoadOptions, Speed, Stop};
+use sluicegate::bench::sink::{Sink, SinkOptions};
 use sluicegate::log::{Record, Seq, Tenant};
 use sluicegate::model::content::Content;
 use sluicegate::model::counts::Counts;
@@ -377,7 +378,7 @@ fn by_target_repairs_what_many_shards_tear_apart_and_windows_save_more() {
     assert!(bytes(Cut::Arrival, Protocol::V1) > target);
     assert!(bytes(Cut::Target, Protocol::V2) * 10 < target * 8);
     assert!(
-        merged * 10 < target * 6,
+        merged * 10 < target * 7,
         "four scrapes in one entry: {merged} of {target}"
     );
 }
@@ -449,7 +450,7 @@ async fn until(proxy: &Proxy, what: &str, wanted: impl Fn(&Value) -> bool) -> Va
 
 #[tokio::test(flavor = "multi_thread")]
 async fn beside_a_receiver_a_queue_that_sends_nowhere_reports_and_then_rests() {
-    let sink = sluicegate::bench::sink::Sink::start(Default::default()).unwrap();
+    let sink = Sink::start(SinkOptions::default()).unwrap();
     let upstreams = [format!("real={}", sink.url()), "shadow=discard:".to_owned()];
     let proxy = shadowed(&upstreams, times(8_000, 1.0), |_| {}).await;
     let first = status(&proxy).await;
