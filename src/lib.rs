@@ -14,6 +14,7 @@ pub mod status;
 pub mod units;
 
 pub mod ingest;
+pub mod listen;
 pub mod log;
 pub mod model;
 pub mod queue;
