@@ -140,6 +140,7 @@ impl AdminServer {
                 let connection = http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(IDLE)
+                    .max_header_size(HEADER_BYTES_MAX)
                     .max_buf_size(HEADER_BYTES_MAX)
                     .serve_connection(TokioIo::new(stream), service);
                 tokio::select! {

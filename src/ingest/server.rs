@@ -169,6 +169,7 @@ async fn serve_connection(
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
         .max_headers(HEADERS_MAX)
+        .max_header_size(HEADER_BYTES_MAX)
         .max_buf_size(HEADER_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);

@@ -249,7 +249,7 @@ async fn b6_nothing_follows_a_request_whose_body_was_not_read() {
         (
             "type",
             post.clone().with("Content-Type", "text/plain"),
-            (415, "content_type"),
+            (415, "type"),
         ),
     ] {
         let reply = door.ends_with(what, &bytes(&post), refusal).await;

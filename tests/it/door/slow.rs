@@ -137,7 +137,7 @@ async fn b2_who_stops_halfway_makes_way_for_who_waits_for_memory() {
     let mut slow = Vec::new();
     for _ in 0..4 {
         let mut connection = announced(&door, 256 << 10).await;
-        connection.write(&vec![0; 200 << 10]).await;
+        connection.write(&vec![0; (256 << 10) - 1]).await;
         slow.push(connection);
     }
     door.proxy
