@@ -202,7 +202,8 @@ impl App {
         shutdown.await;
         let began = Instant::now();
         tracing::info!(?deadline, "stopping");
-        let safe = status.ack == AckMode::Fsync;
+        // What does not outlive the pod is worth as much as what is in memory: nobody says why we are stopped.
+        let safe = status.ack == AckMode::Fsync && status.medium.is_none_or(Medium::survives_stop);
         let stop = Stop {
             status: &status,
             began,
@@ -237,6 +238,12 @@ impl App {
         let Stopped { pending, lost } = stopped;
         if lost > 0 {
             tracing::error!(pending, lost, "stopped");
+        } else if pending > 0 && !status.medium.is_none_or(Medium::survives_stop) {
+            tracing::warn!(
+                pending,
+                lost,
+                "stopped; what is pending is in the log on disk, and goes with the pod"
+            );
         } else if status.disk.is_some() {
             tracing::info!(
                 pending,

@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod report;
 pub mod status;
 pub mod units;
+pub mod vital;
 
 pub mod ingest;
 pub mod listen;

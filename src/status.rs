@@ -174,7 +174,7 @@ impl Status {
             (AckMode::Upstream, _) => (0, 0, 0),
             (AckMode::Memory, _) | (AckMode::Fsync, None) => (pending(), pending(), pending()),
             (AckMode::Fsync, Some(medium)) => (
-                0,
+                unless(medium.survives_process()),
                 unless(medium.survives_node()),
                 unless(medium.survives_pod()),
             ),

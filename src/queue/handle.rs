@@ -25,6 +25,7 @@ use super::{reader, sender};
 use crate::clock::{Instant, wall_ms};
 use crate::log::{Log, QueueIndex, Seq, Tenant};
 use crate::metrics::{self, Registry};
+use crate::vital::Vital;
 use crate::wire::compression::{Encoding, encode_snappy};
 use crate::wire::decoded::{IdentityKey, WalkLimits};
 use crate::wire::encode::put_metadata_v1;
@@ -224,8 +225,12 @@ impl Queue {
         self.wake();
     }
 
-    /// Gives the journal a checkpoint if it wants one: one that could not be written begins anew so.
+    /// To be called now and then. Gives the journal a checkpoint if it wants one: one that could not be written
+    /// begins anew so. Nobody waits for a disk that hangs.
     pub fn tend(&self) {
+        if let Some(journal) = &self.journal {
+            journal.look();
+        }
         self.lock().checkpoint_if_wanted(&*self.log);
     }
 
@@ -527,20 +532,6 @@ impl QueueState {
 
     fn metadata_counts(&self) -> (u64, u64) {
         (self.metadata.received, self.metadata.refused)
-    }
-}
-
-/// Held by every task of a queue. A panic in one is a fault of ours, and a task that is gone would keep its
-/// samples for ever without a word: the process ends at once instead. It is started again, and senders
-/// send again what was not acknowledged.
-pub(super) struct Vital;
-
-impl Drop for Vital {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("a task of a queue has panicked: ending the process");
-            std::process::abort();
-        }
     }
 }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::handle::{Queue, Vital};
+use super::handle::Queue;
 use super::ledger::DropReason;
 use super::take::{Plan, Role};
 use crate::clock::Instant;
 use crate::log::{Fetched, Seq};
+use crate::vital::Vital;
 use crate::wire;
 use crate::wire::decoded::Decoded;
 

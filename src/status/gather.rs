@@ -256,6 +256,10 @@ fn at_risk_means(event: &str, ack: AckMode, medium: Option<Medium>) -> &'static 
     match (event, ack, medium) {
         (_, AckMode::Upstream, _) => "Nothing is acknowledged before receivers have settled it.",
         (_, AckMode::Memory, _) | (_, AckMode::Fsync, None) => "What is pending is in memory only.",
+        (_, _, Some(Medium::PodLayer)) => {
+            "The log's folder is the container's own layer: what is pending goes with the container, and that \
+             with its process."
+        }
         ("process", ..) => "What is acknowledged is on disk, and sent after the next start.",
         ("node", _, Some(medium)) if medium.survives_node() => {
             "What is acknowledged is synced to a disk that keeps it."
@@ -278,8 +282,8 @@ fn medium_word(medium: Medium) -> &'static str {
     match medium {
         Medium::Volume => "volume",
         Medium::EmptyDir => "emptyDir",
-        Medium::Overlay => "container",
-        Medium::Memory => "memory",
+        Medium::Overlay | Medium::PodLayer => "container",
+        Medium::Memory | Medium::PodMemory => "memory",
     }
 }
 

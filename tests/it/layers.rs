@@ -14,7 +14,7 @@ struct Layer {
     because: &'static str,
 }
 
-const LEAF: &str = "`clock`, `units` and `metrics` use no other part.";
+const LEAF: &str = "`clock`, `units`, `vital` and `metrics` use no other part.";
 const LISTEN: &str = "`listen` knows connections and nothing that comes over them.";
 const PURE: &str = "`wire` and `model` use no stage, no clock and no metrics.";
 const STAGE: &str = "`ingest`, `log` and `queue` never see the configuration.";
@@ -27,18 +27,23 @@ const OUTSIDE: &str = "No stage knows `app`, `admin`, `status`, `storage`, `cli`
 const LAYERS: &[Layer] = &[
     row("clock", &[], LEAF),
     row("units", &[], LEAF),
+    row("vital", &[], LEAF),
     row("metrics", &[], LEAF),
     row("listen", &["clock"], LISTEN),
     row("logging", &["config"], OUTSIDE),
     row("model", &[], PURE),
     row("wire", &["model"], PURE),
-    row("log", &["clock", "model", "wire"], STAGE),
+    row("log", &["clock", "model", "vital", "wire"], STAGE),
     row(
         "ingest",
         &["clock", "listen", "log", "metrics", "model", "wire"],
         MEET,
     ),
-    row("queue", &["clock", "log", "metrics", "model", "wire"], MEET),
+    row(
+        "queue",
+        &["clock", "log", "metrics", "model", "vital", "wire"],
+        MEET,
+    ),
     row("config", &["units"], STAGE),
     row("report", &[], TOLD),
     row(

@@ -213,14 +213,25 @@ impl DiskLog {
     /// How the disk is.
     pub fn health(&self) -> Health {
         let core = &self.core;
+        let hangs = core.hangs();
+        let silent = hangs.map(|since| {
+            let seconds = since.elapsed().as_secs();
+            format!("the disk has not answered for {seconds} s")
+        });
+        let refuses = lock(&core.trouble).as_ref().map(|trouble| trouble.since);
         Health {
-            unwritable_since: lock(&core.trouble).as_ref().map(|trouble| trouble.since),
-            last_error: core.watch.last_error(),
+            unwritable_since: refuses.into_iter().chain(hangs).min(),
+            last_error: silent.or_else(|| core.watch.last_error()),
             errors: core.watch.errors(),
             syncs: core.watch.syncs(),
             probe: core.watch.probe(),
             damage: core.store.damage(),
         }
+    }
+
+    /// The disk takes records, as far as is known.
+    pub fn is_writable(&self) -> bool {
+        self.core.hangs().is_none() && lock(&self.core.trouble).is_none()
     }
 
     /// Writes what was appended, seals the segment, and ends the writer. Blocks. What is appended later is
