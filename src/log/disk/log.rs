@@ -129,7 +129,7 @@ impl DiskLog {
     /// The same for a request that may try already.
     ///
     /// # Errors
-    /// [`LogError::Full`] when there was no room.
+    /// [`LogError::Full`] when there was no room; [`LogError::Unwritable`] while the disk hangs.
     ///
     /// # Cancel safety
     /// Nothing is reserved when the future is dropped.
@@ -140,6 +140,9 @@ impl DiskLog {
         wait: Duration,
     ) -> Result<Room, LogError> {
         let core = &self.core;
+        if core.hangs().is_some() {
+            return Err(unwritable());
+        }
         let deadline = Instant::now() + wait;
         let bytes = bytes + RECORD_OVERHEAD as u64;
         loop {
