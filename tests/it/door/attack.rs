@@ -180,7 +180,8 @@ async fn once(row: &str, n: u64, to: SocketAddr) {
         }
         "B8 expects, sends nothing" => (post.with("Expect", "100-continue").head(100_000), true),
         "B9 headers" => {
-            let lines: String = (0..10_000).map(|n| format!("X-{n}: {n}\r\n")).collect();
+            let lines: Vec<_> = (0..10_000).map(|n| format!("X-{n}: {n}\r\n")).collect();
+            let lines = lines.concat();
             let head = format!("POST /api/v1/write HTTP/1.1\r\n{lines}\r\n");
             (head.into_bytes(), true)
         }

@@ -110,6 +110,11 @@ async fn b3_who_has_something_to_say_gets_in_among_many_who_have_not() {
     let open = door.proxy.status.connections.open();
     assert!(open <= 17, "{open}");
     drop(crowd);
+    door.proxy
+        .until("they are gone", |proxy| {
+            proxy.status.connections.open() <= 1
+        })
+        .await;
     door.still_works("B3").await;
 }
 

@@ -109,8 +109,8 @@ async fn b2_who_says_much_and_sends_little_locks_nobody_out() {
         slow.push(connection);
     }
     let mut chunked = Connection::open(door.proxy.data).await;
-    let head = Post::raw(V1, Vec::new()).with("Transfer-Encoding", "chunked");
-    chunked.write(&head.head(0)).await;
+    let endless = Post::raw(V1, Vec::new()).with("Transfer-Encoding", "chunked");
+    chunked.write(&endless.head(0)).await;
     door.proxy
         .until("all are at it", |proxy| {
             proxy.status.ingest.activity.in_flight() == 51
