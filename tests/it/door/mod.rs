@@ -8,6 +8,7 @@ mod content;
 mod flood;
 mod framing;
 mod headers;
+mod heads;
 mod pressure;
 mod slow;
 mod tenants;
