@@ -15,6 +15,7 @@ pub mod units;
 pub mod vital;
 
 pub mod ingest;
+pub mod listen;
 pub mod log;
 pub mod model;
 pub mod queue;

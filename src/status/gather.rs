@@ -88,7 +88,7 @@ impl Status {
             bytes_per_second: rate(&history, |look| look.bytes),
             requests: told.requests,
             last_ms: told.last_ms,
-            connections: self.connections.load(std::sync::atomic::Ordering::Relaxed) as u64,
+            connections: self.connections.open() as u64,
             in_flight: self.ingest.activity.in_flight() as u64,
             answers: answers
                 .map(|((code, reason), (count, last_ms))| SenderAnswer {

@@ -15,6 +15,7 @@ struct Layer {
 }
 
 const LEAF: &str = "`clock`, `units`, `vital` and `metrics` use no other part.";
+const LISTEN: &str = "`listen` knows connections and nothing that comes over them.";
 const PURE: &str = "`wire` and `model` use no stage, no clock and no metrics.";
 const STAGE: &str = "`ingest`, `log` and `queue` never see the configuration.";
 const MEET: &str = "`ingest` and `queue` do not know each other; they meet at `log`.";
@@ -28,13 +29,14 @@ const LAYERS: &[Layer] = &[
     row("units", &[], LEAF),
     row("vital", &[], LEAF),
     row("metrics", &[], LEAF),
+    row("listen", &["clock"], LISTEN),
     row("logging", &["config"], OUTSIDE),
     row("model", &[], PURE),
     row("wire", &["model"], PURE),
     row("log", &["clock", "model", "vital", "wire"], STAGE),
     row(
         "ingest",
-        &["clock", "log", "metrics", "model", "wire"],
+        &["clock", "listen", "log", "metrics", "model", "wire"],
         MEET,
     ),
     row(
@@ -47,11 +49,11 @@ const LAYERS: &[Layer] = &[
     row(
         "status",
         &[
-            "clock", "config", "ingest", "log", "metrics", "queue", "report",
+            "clock", "config", "ingest", "listen", "log", "metrics", "queue", "report",
         ],
         OUTSIDE,
     ),
-    row("admin", &["report", "status"], OUTSIDE),
+    row("admin", &["clock", "listen", "report", "status"], OUTSIDE),
     row("bench", &["units", "wire"], OUTSIDE),
     // The whole program and the bench around it, as a command line would put them together.
     row(
@@ -77,8 +79,8 @@ const LAYERS: &[Layer] = &[
     row(
         "app",
         &[
-            "admin", "clock", "config", "ingest", "log", "metrics", "model", "queue", "status",
-            "wire",
+            "admin", "clock", "config", "ingest", "listen", "log", "metrics", "model", "queue",
+            "status", "wire",
         ],
         OUTSIDE,
     ),
@@ -122,6 +124,8 @@ const PURE_FILES: &[&str] = &[
     "demo/view.rs",
     "report/",
     "status/history.rs",
+    "ingest/pace.rs",
+    "listen/framing.rs",
     "queue/attempts.rs",
     "queue/autoscale.rs",
     "queue/batch.rs",
