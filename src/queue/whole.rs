@@ -85,8 +85,10 @@ impl Waiting {
 /// What must be settled before the lead goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LeadWaits {
+    /// All bodies in lines and in flight.
     Wholes,
-    Usual,
+    /// Records in front of this one that go the usual way.
+    Usual(Seq),
 }
 
 /// What became of a record that was offered.
@@ -276,8 +278,8 @@ impl QueueState {
                 return self.offer_to_lanes(role, record.seq);
             }
             Role::Lead => {
-                if self.usual_is_pending() {
-                    self.wholes.lead_waits = Some(LeadWaits::Usual);
+                if self.usual_is_pending(record.seq) {
+                    self.wholes.lead_waits = Some(LeadWaits::Usual(record.seq));
                     return Offered::Later;
                 }
                 self.lead = record.seq.next();
@@ -318,22 +320,22 @@ impl QueueState {
     /// All of it is in a line or in flight from now on.
     fn take_whole(&mut self, slot: u32) {
         let tracked = self.records.get_mut(slot);
-        tracked.read = true;
+        (tracked.read, tracked.held) = (true, true);
         tracked.taken.insert(0, tracked.record.ordinals());
         self.work.taken += tracked.record.counts.total();
     }
 
     fn untake_whole(&mut self, slot: u32) {
         let tracked = self.records.get_mut(slot);
-        tracked.read = false;
+        (tracked.read, tracked.held) = (false, false);
         tracked.taken.remove(0, tracked.record.ordinals());
     }
 
-    /// Records that go the usual way are still in front of the lead.
-    fn usual_is_pending(&mut self) -> bool {
+    /// Records that go the usual way are still in front of this one.
+    fn usual_is_pending(&mut self, seq: Seq) -> bool {
         let records: &Records = &self.records;
         self.wholes.usual.retain(|seq| records.slot(*seq).is_some());
-        !self.wholes.usual.is_empty()
+        self.wholes.usual.range(..seq).next().is_some()
     }
 
     /// The lead has come to a record whose turn comes later.
@@ -341,7 +343,7 @@ impl QueueState {
         let waits = match self.wholes.lead_waits {
             None => return false,
             Some(LeadWaits::Wholes) => !self.wholes.lines.is_empty(),
-            Some(LeadWaits::Usual) => self.usual_is_pending(),
+            Some(LeadWaits::Usual(seq)) => self.usual_is_pending(seq),
         };
         if !waits {
             self.wholes.lead_waits = None;
@@ -432,10 +434,11 @@ impl QueueState {
         self.retries.insert((now, batch.id));
     }
 
-    /// What is told to the sender of a body beside counts.
+    /// A body has its verdict: what its sender is told beside counts.
     pub(super) fn note_answer(&mut self, batch: &Batch, outcome: &Outcome) {
         if let Some(whole) = &batch.whole {
             let tracked = self.records.get_mut(whole.slot);
+            tracked.held = false;
             tracked.unsupported = outcome.unsupported;
             tracked.message.clone_from(&outcome.refusal);
         }
@@ -468,22 +471,32 @@ impl QueueState {
         self.wholes.lead_waits = None;
     }
 
-    /// Slots of the records in lines and in flight.
-    pub(super) fn wholes_held(&self) -> impl Iterator<Item = u32> + '_ {
-        let flying = self.flights.values();
-        let flying = flying.filter_map(|flight| Some(flight.batch.whole.as_ref()?.slot));
-        let waiting = self.wholes.waiting().map(|(slot, _)| slot);
-        waiting.chain(flying)
-    }
-
     pub(super) fn audit_wholes(&self) -> Result<(), String> {
         self.wholes.audit()?;
-        let flying = self.flights.values();
-        let flying = flying.filter(|flight| flight.batch.whole.is_some()).count();
-        let counted: u32 = self.wholes.lines.values().map(|line| line.flying).sum();
-        if flying != counted as usize {
+        let flights = self.flights.values();
+        let flying: Vec<u32> = flights
+            .filter_map(|flight| Some(flight.batch.whole.as_ref()?.slot))
+            .collect();
+        let waiting = self.wholes.waiting().map(|(slot, _)| slot);
+        let mut held: Vec<u32> = waiting.chain(flying.iter().copied()).collect();
+        let mut marked: Vec<u32> = self
+            .records
+            .iter()
+            .filter(|(_, tracked)| tracked.held)
+            .map(|(slot, _)| slot)
+            .collect();
+        held.sort_unstable();
+        marked.sort_unstable();
+        if held != marked {
             return Err(format!(
-                "bodies in flight: kept {counted}, counted {flying}"
+                "bodies in lines and in flight: kept {marked:?}, counted {held:?}"
+            ));
+        }
+        let counted: u32 = self.wholes.lines.values().map(|line| line.flying).sum();
+        if flying.len() != counted as usize {
+            return Err(format!(
+                "bodies in flight: kept {counted}, counted {}",
+                flying.len()
             ));
         }
         Ok(())

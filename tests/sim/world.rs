@@ -133,6 +133,17 @@ impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let setup = Setup::new(&mut rng);
+        if std::env::var_os("SLUICEGATE_SIM_SEED").is_some() {
+            let modes: Vec<_> = setup
+                .queues
+                .iter()
+                .map(|q| (q.required, q.passthrough))
+                .collect();
+            println!(
+                "DEBUG upstream {} durable {} modes {} unreadable {} changes {} {modes:?}",
+                setup.upstream, setup.durable, setup.modes, setup.unreadable, setup.changes
+            );
+        }
         let source = Source::new(&mut rng, setup.many_keys);
         let key = IdentityKey::fixed(seed);
         let required: Vec<_> = setup.queues.iter().map(|queue| queue.required).collect();
