@@ -12,8 +12,10 @@ pub mod metrics;
 pub mod report;
 pub mod status;
 pub mod units;
+pub mod vital;
 
 pub mod ingest;
+pub mod listen;
 pub mod log;
 pub mod model;
 pub mod queue;
@@ -21,4 +23,6 @@ pub mod wire;
 
 pub mod admin;
 pub mod bench;
+pub mod demo;
 pub mod storage;
+pub mod verify;

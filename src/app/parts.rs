@@ -15,6 +15,7 @@ use crate::queue::lanes::LaneLimits;
 use crate::queue::protocol::ProtocolMode;
 use crate::queue::receiver::Receiver;
 use crate::queue::sender::Encoders;
+use crate::queue::shadow::thread::ShadowOptions;
 use crate::queue::state::{MemoryShares, QueueOptions};
 use crate::wire::compression::Encoding;
 use crate::wire::decoded::{Protocol, WalkLimits};
@@ -69,6 +70,7 @@ pub(super) struct Common {
     pub(super) encoders: Arc<Encoders>,
     pub(super) memory: MemoryShares,
     pub(super) eager: bool,
+    pub(super) shadow: ShadowOptions,
     /// What is sent.
     pub(super) mode: Mode,
     /// Requests that senders may have under way.
@@ -202,6 +204,7 @@ pub(super) fn queue_parts(
             per_send: queue.metadata.max_samples_per_send,
         },
         capacity: limits.capacity as u64,
+        shadow: matches!(queue.endpoint, EndpointConfig::Discard).then(|| common.shadow.clone()),
     })
 }
 

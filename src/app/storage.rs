@@ -4,7 +4,6 @@
 //! (`--ack upstream`), leaves the folder as it is, and says so loudly. Only a folder that another process
 //! uses ends it.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -60,7 +59,7 @@ impl Storage {
     /// Opens it; blocks.
     ///
     /// # Errors
-    /// When another process has the folder and does not give it up.
+    /// When another process has the folder and does not give it up, or the system gives no threads.
     pub(super) fn open(config: &Config, shares: &Shares) -> Result<Self, String> {
         let Some(storage) = &config.storage else {
             return Ok(Self::in_memory(config, shares, config.ack, None));
@@ -70,7 +69,7 @@ impl Storage {
             return Ok(Self::in_memory(config, shares, config.ack, None));
         }
         match find(config, storage, shares) {
-            Ok(found) => Ok(Self::on_disk(config, shares, found)),
+            Ok(found) => Self::on_disk(config, shares, found),
             Err(Trouble::InUse(what)) => Err(what),
             Err(Trouble::Unusable(what)) => {
                 let path = storage.path.display();
@@ -99,7 +98,7 @@ impl Storage {
         }
     }
 
-    fn on_disk(config: &Config, shares: &Shares, found: Found) -> Self {
+    fn on_disk(config: &Config, shares: &Shares, found: Found) -> Result<Self, String> {
         let Found {
             folder,
             disk,
@@ -116,10 +115,11 @@ impl Storage {
             .as_ref()
             .map(|storage| storage.path.as_path());
         say_what_was_found(path, &opened, &journals);
+        warn_of_queues_that_left(&*folder, config, opened.totals);
         if config.ack != AckMode::Fsync && !backlog {
             disk.close();
             folder.unlock();
-            return Self::in_memory(config, shares, config.ack, None);
+            return Ok(Self::in_memory(config, shares, config.ack, None));
         }
         let (front, log): (_, Arc<dyn Log>) = if config.ack == AckMode::Fsync {
             (Front::Disk(Arc::clone(&disk)), Arc::clone(&disk) as _)
@@ -143,7 +143,7 @@ impl Storage {
                 let recovered = journal.recovered.unwrap_or_else(begin);
                 resume(&disk, &queue.name, journal.past, recovered, opened.end)
             })
-            .collect();
+            .collect::<Result<_, _>>()?;
         let kept: Vec<_> = resumes
             .iter()
             .map(|resume| Arc::clone(&resume.journal))
@@ -152,17 +152,18 @@ impl Storage {
             .then(|| Arc::new(Repeats::new(&disk, opened.end, Instant::now())));
         let (held, asked) = (Arc::downgrade(&disk), repeats.clone());
         disk.before_delete(Box::new(move || {
-            // Bodies that may come again are compared with what is there.
+            // Bodies that may come again are compared with what is there, as long as nobody wants its room: neither
+            // the log nor the disk.
             let roomy = || {
                 held.upgrade()
-                    .is_some_and(|log| log.occupancy().is_half_empty())
+                    .is_some_and(|log| log.occupancy().is_half_empty() && log.is_writable())
             };
             let wanted = asked
                 .as_ref()
                 .is_some_and(|repeats| repeats.is_asked(Instant::now()));
             !(wanted && roomy()) && kept.iter().all(|journal| journal.sync_now())
         }));
-        Self {
+        Ok(Self {
             front,
             log,
             repeats,
@@ -171,7 +172,7 @@ impl Storage {
             resumes: resumes.into_iter().map(Some).collect(),
             ack: config.ack,
             trouble: None,
-        }
+        })
     }
 }
 
@@ -203,7 +204,6 @@ fn find(config: &Config, storage: &StorageConfig, shares: &Shares) -> Result<Fou
         }
         journals.push(journal);
     }
-    warn_of_queues_that_left(&*fs, config);
     let max_bytes = match storage.max_bytes {
         Some(given) => given.0,
         None => {
@@ -256,39 +256,42 @@ fn resume(
     past: file::Past,
     recovered: Recovered,
     log_end: Seq,
-) -> Resume {
+) -> Result<Resume, String> {
     let reserve = disk.reserve_file();
     let on_full = Arc::new(move || reserve.give_up().is_ok());
     let checkpoint = recovered.clone().into_checkpoint();
     let started = JournalWriter::start(disk.folder(), queue, past, checkpoint, on_full);
-    let journal = started.expect("the system gives a thread for each queue at start");
+    let journal =
+        started.map_err(|error| format!("the journal of {queue} gets no thread: {error}"))?;
     if !journal.sync_now() {
         tracing::warn!(
             queue,
             "the settle journal cannot be written yet; it is tried again"
         );
     }
-    Resume {
+    Ok(Resume {
         journal: Arc::new(journal),
         recovered,
         log_end,
-    }
+    })
 }
 
 /// A queue that left the configuration holds nothing any more: what it had not sent goes with the segments.
-fn warn_of_queues_that_left(fs: &dyn Fs, config: &Config) {
-    // What cannot be listed shows when the log is opened.
-    let names = fs.list().unwrap_or_default();
-    let queues: BTreeSet<&str> = names
+fn warn_of_queues_that_left(folder: &dyn Fs, config: &Config, totals: Counts) {
+    let known: Vec<_> = config
+        .queues
         .iter()
-        .filter_map(|name| file::queue_of(name))
+        .map(|queue| queue.name.as_str())
         .collect();
-    for queue in queues {
-        if !config.queues.iter().any(|known| known.name == queue) {
+    // What cannot be listed has shown when the log was opened.
+    for (queue, said) in file::of_others(folder, &known).unwrap_or_default() {
+        let pending = said.map(|said| said.pending(totals).total());
+        if pending != Some(0) {
             tracing::warn!(
                 queue,
-                "a queue of this name was here before, and is not in the configuration: what it had not sent \
-                 is given up as its segments go"
+                pending,
+                "a queue of this name was here before, and is not in the configuration: what it had not sent is \
+                 given up as its segments go; with its name in the configuration again it would be sent"
             );
         }
     }

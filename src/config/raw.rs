@@ -136,7 +136,8 @@ section! {
         max_label_bytes: ByteSize = "64KiB";
         /// Whether zstd bodies are taken beside snappy ones.
         accept_zstd: bool = "true";
-        /// Connections open at a time. Range: 1 to 65535.
+        /// Connections open at a time. When all are taken, one that is silent, dripping or idle makes way for a
+        /// new one; when all are at work, the new one gets 503. Range: 1 to 65535.
         max_connections: u64 = "1024";
         /// Request headers that tell tenants apart: what differs in one of them never shares a
         /// batch, and they are passed on to receivers. At most 16.

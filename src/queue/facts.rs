@@ -11,6 +11,7 @@ use super::gate::GateState;
 use super::handle::{Endpoint, Queue, QueueSnapshot};
 use super::journal::writer::JournalHealth;
 use super::protocol::Known;
+use super::shadow::thread::{Shadow, ShadowFacts};
 use crate::clock::{Instant, wall_ms};
 
 /// Everything that people are told about a queue, of one moment.
@@ -38,6 +39,8 @@ pub struct Facts {
     pub attempts: AttemptFacts,
     /// How its journal is, if it keeps one.
     pub journal: Option<JournalHealth>,
+    /// What sending would come to, if it is measured.
+    pub shadow: Option<ShadowFacts>,
 }
 
 /// What became of the attempts.
@@ -140,7 +143,13 @@ impl Queue {
             ceiling: self.ceiling(),
             attempts: self.attempt_facts(),
             journal: self.journal_health(),
+            shadow: self.shadow_facts(),
         }
+    }
+
+    /// What sending would come to, if it is measured.
+    pub fn shadow_facts(&self) -> Option<ShadowFacts> {
+        self.shadow.as_ref().map(Shadow::facts)
     }
 
     fn attempt_facts(&self) -> AttemptFacts {

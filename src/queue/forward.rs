@@ -8,11 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, Whole};
 use super::convert::content_of;
-use super::handle::{Queue, Vital};
+use super::handle::Queue;
 use super::ledger::DropReason;
 use super::reader::{UNREADABLE_PAUSE, decode, fetch};
 use super::sender::{Encoded, encode_as};
 use crate::clock::Instant;
+use crate::vital::Vital;
 use crate::wire::compression::Encoding;
 use crate::wire::decoded::Protocol;
 use crate::wire::encode::{Lost, NoMetadata};

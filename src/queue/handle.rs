@@ -20,11 +20,14 @@ use super::metadata::{FamilyMetadata, TenantMetadata};
 use super::protocol::{Known, ProtocolChoice, ProtocolMode};
 use super::receiver::Receiver;
 use super::sender::{Encoded, Encoders};
+use super::shadow::recut::Base;
+use super::shadow::thread::{Shadow, ShadowOptions};
 use super::state::{Gauges, QueueOptions, QueueState, Work};
 use super::{forward, reader, sender};
 use crate::clock::{Instant, wall_ms};
 use crate::log::{Log, QueueIndex, Seq, Tenant};
 use crate::metrics::{self, Registry};
+use crate::vital::Vital;
 use crate::wire::compression::{Encoding, encode_snappy};
 use crate::wire::decoded::{IdentityKey, WalkLimits};
 use crate::wire::encode::put_metadata_v1;
@@ -84,6 +87,8 @@ pub struct QueueParts {
     pub capacity: u64,
     /// What the last process left; `None`: the log dies with the process.
     pub resume: Option<Resume>,
+    /// It is measured what sending would come to; for `discard:` only.
+    pub shadow: Option<ShadowOptions>,
 }
 
 /// Where a queue goes on.
@@ -119,6 +124,7 @@ pub struct Queue {
     url: String,
     capacity: u64,
     metadata: MetadataSchedule,
+    pub(super) shadow: Option<Shadow>,
     registry: Arc<Registry>,
     sent_seconds: ::metrics::Histogram,
     sent_bytes: ::metrics::Counter,
@@ -136,6 +142,8 @@ impl Queue {
             .resume
             .as_ref()
             .map(|resume| Arc::clone(&resume.journal));
+        let batch = parts.options.limits.batch;
+        let shadow = parts.shadow.map(|options| Shadow::new(options, batch));
         let state = state_of(parts.options, parts.resume, &*parts.log);
         Arc::new(Self {
             sent_seconds: registry.histogram(&metrics::SENT_SECONDS, &labels),
@@ -164,6 +172,7 @@ impl Queue {
             read_changed: Notify::new(),
             capacity: parts.capacity,
             metadata: parts.metadata,
+            shadow,
             registry,
         })
     }
@@ -180,6 +189,14 @@ impl Queue {
         tokio::spawn(scale(Arc::clone(self), cancel.clone()));
         if self.metadata.send && matches!(self.endpoint, Endpoint::Http(_)) {
             tokio::spawn(send_metadata(Arc::clone(self), cancel.clone()));
+        }
+        if let Some(shadow) = &self.shadow {
+            let base = {
+                let state = self.lock();
+                let (rules, limits) = (state.options().rules.clone(), state.options().limits);
+                Base { rules, limits }
+            };
+            shadow.start(Arc::downgrade(self), &self.name, base, self.walk.clone());
         }
     }
 
@@ -233,8 +250,12 @@ impl Queue {
         self.wake();
     }
 
-    /// Gives the journal a checkpoint if it wants one: one that could not be written begins anew so.
+    /// To be called now and then. Gives the journal a checkpoint if it wants one: one that could not be written
+    /// begins anew so. Nobody waits for a disk that hangs.
     pub fn tend(&self) {
+        if let Some(journal) = &self.journal {
+            journal.look();
+        }
         self.lock().checkpoint_if_wanted(&*self.log);
     }
 
@@ -536,20 +557,6 @@ impl QueueState {
 
     fn metadata_counts(&self) -> (u64, u64) {
         (self.metadata.received, self.metadata.refused)
-    }
-}
-
-/// Held by every task of a queue. A panic in one is a fault of ours, and a task that is gone would keep its
-/// samples for ever without a word: the process ends at once instead. It is started again, and senders
-/// send again what was not acknowledged.
-pub(super) struct Vital;
-
-impl Drop for Vital {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("a task of a queue has panicked: ending the process");
-            std::process::abort();
-        }
     }
 }
 

@@ -31,6 +31,7 @@ pub mod records;
 mod restore;
 mod rewind;
 pub mod sender;
+pub mod shadow;
 pub mod state;
 pub mod table;
 pub mod take;

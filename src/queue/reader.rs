@@ -7,12 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::handle::{Queue, Vital};
+use super::handle::Queue;
 use super::ledger::DropReason;
 use super::take::{Plan, Role};
 use super::whole::Offered;
 use crate::clock::Instant;
 use crate::log::{Fetched, Seq};
+use crate::vital::Vital;
 use crate::wire;
 use crate::wire::compression::Encoding;
 use crate::wire::decoded::{Decoded, Protocol};
@@ -42,7 +43,12 @@ pub(super) async fn read(queue: Arc<Queue>, cancel: CancellationToken) {
                 queue.dispatch_changed.notify_one();
             }
             Plan::Lead(seq) => match fetch(&queue, seq).await {
-                Some(fetched) => feed(&queue, Role::Lead, fetched, generation).await,
+                Some(fetched) => {
+                    if let Some(shadow) = &queue.shadow {
+                        shadow.offer(&fetched);
+                    }
+                    feed(&queue, Role::Lead, fetched, generation).await;
+                }
                 // Parked lanes may have room, or what was to come was given up for room.
                 None if queue.lock().rest(&*queue.log) => {}
                 None => tokio::select! {

@@ -13,7 +13,7 @@ use super::client::Answer;
 use super::client::Attempt;
 use super::dispatch::Next;
 use super::forward;
-use super::handle::{Endpoint, Queue, Vital};
+use super::handle::{Endpoint, Queue};
 use super::ledger::DropReason;
 use super::mutants::{self, Mutant};
 use super::protocol::Known;
@@ -22,13 +22,14 @@ use crate::clock::Instant;
 use crate::log::Tenant;
 use crate::model::content::Content;
 use crate::model::counts::Counts;
+use crate::vital::Vital;
 use crate::wire::compression::{Encoding, encode_snappy, encode_zstd};
 use crate::wire::decoded::Protocol;
 use crate::wire::encode::{Encoder, Lost, MetadataSource};
 use crate::wire::negotiate::{CONTENT_TYPE_V1, CONTENT_TYPE_V2};
 
 /// zstd's level towards VictoriaMetrics: the sweet spot between bytes and time.
-const ZSTD_LEVEL: i32 = 1;
+pub(super) const ZSTD_LEVEL: i32 = 1;
 
 /// A batch as it goes over the wire; kept until its verdict, so that a retry is byte-identical.
 #[derive(Debug)]

@@ -295,6 +295,10 @@ impl QueueState {
     /// Elements ahead of the lead that the log does not have any more; the reader books them when it comes
     /// to the gap.
     fn given_up_unread(&self, log: &dyn Log) -> Counts {
+        // No gap, as a rule; and only then may the log have to look at the disk.
+        if log.holds(self.entered) {
+            return Counts::default();
+        }
         log.totals_before(self.entered) - self.entered_totals
     }
 

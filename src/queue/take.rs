@@ -131,11 +131,10 @@ impl QueueState {
                 self.laggard = Some(Laggard { at, lanes });
             }
             let pass = self.laggard.as_ref()?;
-            let next = self
-                .records
-                .next_untaken(pass.at)
-                .filter(|(seq, _)| *seq < self.lead);
-            if let Some((seq, _)) = next.filter(|_| !pass.lanes.is_empty()) {
+            // A lane that is full has left the pass; what is before the places of the others is not theirs.
+            let places = pass.lanes.iter().filter_map(|lane| self.left_at(*lane));
+            let next = places.min().and_then(|at| self.records.next_untaken(at));
+            if let Some((seq, _)) = next.filter(|(seq, _)| *seq < self.lead) {
                 return Some(seq);
             }
             // Brought up to the lead: whatever is left of these lanes, the lead itself will take.

@@ -34,6 +34,11 @@ pub(crate) fn well() -> Report {
                 bytes: 5 << 20,
             }],
         },
+        process: Process {
+            rss_bytes: Some(64 << 20),
+            rss_peak_bytes: Some(96 << 20),
+            ..Process::of(5_508.0, 0.0, 367_200.0, 4_560_000_000)
+        },
         storage: Some(storage()),
         ..Report::default()
     };
@@ -191,6 +196,7 @@ pub(crate) fn queue() -> QueuePart {
         },
         errors: Vec::new(),
         journal_trouble: None,
+        shadow: None,
     }
 }
 

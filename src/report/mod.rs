@@ -4,6 +4,9 @@
 //! Plain values and functions over them: no clock, no I/O. Texts in it are safe to print: without control
 //! characters ([`words::clean`]); what goes into HTML has to be escaped there.
 
+pub mod advice;
+pub mod shadow;
+pub mod shadow_text;
 pub mod text;
 pub mod verdict;
 pub mod words;
@@ -45,6 +48,8 @@ pub struct Report {
     pub at_risk: Vec<AtRisk>,
     /// The memory budget.
     pub memory: Memory,
+    /// What the process takes of the machine.
+    pub process: Process,
     /// The log on disk; `null` without one.
     pub storage: Option<Storage>,
     /// Why the log on disk that was asked for is not used.
@@ -189,6 +194,8 @@ pub struct QueuePart {
     pub errors: Vec<ErrorPart>,
     /// The settle journal could not be written; why.
     pub journal_trouble: Option<String>,
+    /// With `discards`: what sending would come to, measured.
+    pub shadow: Option<shadow::Shadow>,
 }
 
 /// Where pending elements are.
@@ -436,6 +443,39 @@ pub struct MemoryPart {
     pub part: String,
     /// Bytes.
     pub bytes: u64,
+}
+
+/// What the process takes of the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Process {
+    /// Time of a core since the process began, of all its threads.
+    pub cpu_seconds: f64,
+    /// The part of that which the shadow reports' measuring took.
+    pub measuring_cpu_seconds: f64,
+    /// Share of one core since the process began, measuring included.
+    pub cpu_share: Option<f64>,
+    /// Nanoseconds for each sample that came in, without the measuring. `null` before the first.
+    pub cpu_ns_per_sample: Option<f64>,
+    /// Memory in use, as the system counts it (resident). `null` where it does not say.
+    pub rss_bytes: Option<u64>,
+    /// The most it ever was.
+    pub rss_peak_bytes: Option<u64>,
+}
+
+impl Process {
+    /// From what the system says of it.
+    pub fn of(cpu_seconds: f64, measuring: f64, uptime_seconds: f64, samples: u64) -> Self {
+        let own = (cpu_seconds - measuring).max(0.0);
+        Self {
+            cpu_seconds,
+            measuring_cpu_seconds: measuring,
+            cpu_share: (uptime_seconds > 0.0).then(|| cpu_seconds / uptime_seconds),
+            cpu_ns_per_sample: (samples > 0).then(|| own * 1e9 / samples as f64),
+            rss_bytes: None,
+            rss_peak_bytes: None,
+        }
+    }
 }
 
 /// The log on disk.

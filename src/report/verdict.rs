@@ -132,12 +132,19 @@ fn books(report: &Report, queue: &QueuePart) -> Option<Finding> {
     Some(finding(Level::Trouble, "books", text))
 }
 
-fn failing(report: &Report, queue: &QueuePart) -> Option<Finding> {
-    let failing = queue.endpoint.failing.as_ref()?;
+/// Its receiver has taken nothing for so long that it is said.
+pub fn is_failing(report: &Report, queue: &QueuePart) -> bool {
     let (attempts, for_ms) = FAILING;
-    if failing.attempts < attempts || report.now_ms - failing.since_ms < for_ms {
+    queue.endpoint.failing.as_ref().is_some_and(|failing| {
+        failing.attempts >= attempts && report.now_ms - failing.since_ms >= for_ms
+    })
+}
+
+fn failing(report: &Report, queue: &QueuePart) -> Option<Finding> {
+    if !is_failing(report, queue) {
         return None;
     }
+    let failing = queue.endpoint.failing.as_ref()?;
     let at = |at_ms| moment(at_ms, report.now_ms);
     let since = match (at(failing.code_since_ms), at(failing.since_ms)) {
         (code, all) if code == all => all,
@@ -307,8 +314,13 @@ fn flaky(report: &Report, queue: &QueuePart) -> Option<Finding> {
     if report.now_ms - latest.last_ms > lately_ms {
         return None;
     }
+    let waits = match queue.drain.state {
+        DrainState::Steady => String::new(),
+        _ => format!(", and {}", count_waiting(queue.pending.total)),
+    };
     let text = format!(
-        "{:.0} % of the attempts{} in the last 5 min failed and were made again; nothing is lost by that. Latest: {}",
+        "{:.0} % of the attempts{} in the last 5 min failed and were made again; nothing is lost by that{waits}. \
+         Latest: {}",
         share * 100.0,
         of(report, queue),
         latest.text

@@ -262,6 +262,73 @@ async fn a_full_disk_is_told_at_once_and_goes_on_by_itself() {
 }
 
 #[tokio::test]
+async fn a_full_disk_gets_back_what_the_newest_segment_held_once_it_is_given_back() {
+    let fs = ModelFs::new(1);
+    let log = open(&fs, options());
+    for id in 1..3 {
+        append(&log, large(id)).await.expect("there is room");
+    }
+    // Full to the last byte, far below what the log may have: nothing but its one segment can make room.
+    fs.room(Some(fs.used()));
+    let refused = append(&log, large(3)).await;
+    assert!(
+        matches!(refused, Err(LogError::Unwritable { .. })),
+        "{refused:?}"
+    );
+    assert!(!log.is_writable());
+    assert!(log.holds(Seq(1)), "it is still wanted");
+    (1..3).for_each(|seq| log.release(Q, Seq(seq)));
+    let began = Instant::now();
+    let record = loop {
+        match append(&log, large(3)).await {
+            Ok(record) => break record,
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+        assert!(began.elapsed() < LONG, "{:?}", fs.names());
+    };
+    assert!(record.seq > Seq(2), "{record:?}");
+    assert!(log.is_writable() && log.reserve_file().is_there());
+    assert!(!log.holds(Seq(2)), "{:?}", fs.names());
+    let after = open(&fs.crash(3), options());
+    assert_eq!(after.first(Seq(1)).map(|first| first.seq), Some(record.seq));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_is_told_after_five_seconds_and_takes_nobody_in_until_it_answers() {
+    let fs = ModelFs::new(1);
+    let log = open(&fs, options());
+    append(&log, request(1, 1)).await.expect("the disk is well");
+    fs.hold_syncs(true);
+    let writes = fs.times(Op::Write);
+    let waiting = tokio::spawn({
+        let log = Arc::clone(&log);
+        async move { append(&log, request(2, 1)).await }
+    });
+    // Without a timer: paused time goes on whenever nothing else is to be done.
+    let began = std::time::Instant::now();
+    while fs.times(Op::Write) < writes + 1 {
+        assert!(began.elapsed() < LONG);
+        tokio::task::yield_now().await;
+    }
+    assert!(log.is_writable(), "it may only be slow");
+    tokio::time::advance(LONG + Duration::from_secs(1)).await;
+    let refused = log.reserve(10, &Tenant::default(), LONG).await.map(drop);
+    assert!(
+        matches!(refused, Err(LogError::Unwritable { .. })),
+        "{refused:?}"
+    );
+    let health = log.health();
+    assert!(health.unwritable_since.is_some() && !log.is_writable());
+    let told = health.last_error.unwrap_or_default();
+    assert!(told.starts_with("the disk has not answered for"), "{told}");
+    fs.hold_syncs(false);
+    let record = waiting.await.expect("no panic").expect("it was only late");
+    assert_eq!(record.seq, Seq(2));
+    assert!(log.is_writable() && log.health().unwritable_since.is_none());
+    append(&log, request(3, 1)).await.expect("the disk is well");
+}
+
+#[tokio::test]
 async fn nothing_is_accepted_while_the_reserve_is_given_up() {
     let fs = ModelFs::new(1);
     let log = open(&fs, options());

@@ -4,6 +4,7 @@ use super::OnFull;
 use super::lock;
 use super::mutants::{self, Mutant};
 use super::store::{Doomed, Known, Segment, Store, StoreOptions};
+use super::write::is_full;
 use crate::log::memory::CROWDED_TENTHS;
 use crate::log::{Gone, Occupancy, QueueIndex, Seq, Tenant};
 
@@ -122,11 +123,8 @@ impl Store {
                 known.untidy = false;
                 known.plan(&self.options, now_ms)
             };
-            if plan.roll {
-                let rolled = lock(&self.writer).begin(self, now_ms);
-                if rolled.is_ok() {
-                    continue;
-                }
+            if plan.roll && self.roll(now_ms) {
+                continue;
             }
             if plan.victims.is_empty() {
                 break;
@@ -141,8 +139,20 @@ impl Store {
                 break;
             }
         }
-        self.known().wanted = 0;
+        let mut known = self.known();
+        (known.wanted, known.starved) = (0, 0);
+        drop(known);
         freed
+    }
+
+    /// Begins a new segment, so that the newest may go. On a full disk the reserve is room enough for its
+    /// header; it is taken back before the next record.
+    fn roll(&self, now_ms: i64) -> bool {
+        let begin = || lock(&self.writer).begin(self, now_ms);
+        match begin() {
+            Ok(()) => true,
+            Err(error) => is_full(&error) && self.reserve.give_up().is_ok() && begin().is_ok(),
+        }
     }
 
     /// Nobody sees these any more.
@@ -214,6 +224,7 @@ impl Known {
             0 => 0,
             wanted => (self.bytes + self.reserved + wanted).saturating_sub(options.max_bytes),
         };
+        let missing = missing.max(self.starved);
         // It carries sequence and totals through a restart.
         let mut durable = self
             .segments

@@ -122,10 +122,29 @@ impl DiskLog {
         tenant: &Tenant,
         wait: Duration,
     ) -> Result<Room, LogError> {
+        self.core.may_try()?;
+        self.reserve_again(bytes, tenant, wait).await
+    }
+
+    /// The same for a request that may try already.
+    ///
+    /// # Errors
+    /// [`LogError::Full`] when there was no room; [`LogError::Unwritable`] while the disk hangs.
+    ///
+    /// # Cancel safety
+    /// Nothing is reserved when the future is dropped.
+    pub async fn reserve_again(
+        self: &Arc<Self>,
+        bytes: u64,
+        tenant: &Tenant,
+        wait: Duration,
+    ) -> Result<Room, LogError> {
         let core = &self.core;
+        if core.hangs().is_some() {
+            return Err(unwritable());
+        }
         let deadline = Instant::now() + wait;
         let bytes = bytes + RECORD_OVERHEAD as u64;
-        core.may_try()?;
         loop {
             let freed = core.freed.notified();
             tokio::pin!(freed);
@@ -197,14 +216,25 @@ impl DiskLog {
     /// How the disk is.
     pub fn health(&self) -> Health {
         let core = &self.core;
+        let hangs = core.hangs();
+        let silent = hangs.map(|since| {
+            let seconds = since.elapsed().as_secs();
+            format!("the disk has not answered for {seconds} s")
+        });
+        let refuses = lock(&core.trouble).as_ref().map(|trouble| trouble.since);
         Health {
-            unwritable_since: lock(&core.trouble).as_ref().map(|trouble| trouble.since),
-            last_error: core.watch.last_error(),
+            unwritable_since: refuses.into_iter().chain(hangs).min(),
+            last_error: silent.or_else(|| core.watch.last_error()),
             errors: core.watch.errors(),
             syncs: core.watch.syncs(),
             probe: core.watch.probe(),
             damage: core.store.damage(),
         }
+    }
+
+    /// The disk takes records, as far as is known.
+    pub fn is_writable(&self) -> bool {
+        self.core.hangs().is_none() && lock(&self.core.trouble).is_none()
     }
 
     /// Writes what was appended, seals the segment, and ends the writer. Blocks. What is appended later is

@@ -9,20 +9,40 @@ pub enum Medium {
     Volume,
     /// Kubernetes' `emptyDir`: gone with the pod.
     EmptyDir,
-    /// A container's own layer: gone with the container.
+    /// A container's own layer: gone with the container, which outlives its process.
     Overlay,
-    /// Memory: gone with the node, and with the pod.
+    /// The same in a pod, where a container does not outlive its process.
+    PodLayer,
+    /// Memory: gone with the node.
     Memory,
+    /// The same in a pod: an `emptyDir` too.
+    PodMemory,
 }
+
+/// Kubernetes sets this in every container of a pod.
+const POD_VARIABLE: &str = "KUBERNETES_SERVICE_HOST";
 
 impl Medium {
     /// What this folder, or the nearest one above it that is there, lies on. A disk, if nothing is known.
     pub fn of(path: &Path) -> Self {
         let there = path.ancestors().find_map(|path| path.canonicalize().ok());
         let mounts = std::fs::read_to_string("/proc/self/mountinfo");
-        match (there, mounts) {
+        let found = match (there, mounts) {
             (Some(path), Ok(mounts)) => Self::in_mounts(&path, &mounts),
             _ => Self::Volume,
+        };
+        if std::env::var_os(POD_VARIABLE).is_some() {
+            found.in_pod()
+        } else {
+            found
+        }
+    }
+
+    fn in_pod(self) -> Self {
+        match self {
+            Self::Overlay => Self::PodLayer,
+            Self::Memory => Self::PodMemory,
+            other => other,
         }
     }
 
@@ -43,9 +63,19 @@ impl Medium {
         }
     }
 
+    /// It is there for the next process, whatever ends this one.
+    pub fn survives_process(self) -> bool {
+        self != Self::PodLayer
+    }
+
+    /// It is there for the next process after a stop: nobody knows whether that is a restart or the pod's end.
+    pub fn survives_stop(self) -> bool {
+        matches!(self, Self::Volume | Self::Overlay | Self::Memory)
+    }
+
     /// What is synced here outlives the node's power.
     pub fn survives_node(self) -> bool {
-        self != Self::Memory
+        !matches!(self, Self::Memory | Self::PodMemory)
     }
 
     /// It outlives the pod.
@@ -99,5 +129,25 @@ mod tests {
             Medium::Volume
         );
         assert!(Medium::of(Path::new("/proc/none")).survives_node());
+    }
+
+    #[test]
+    fn in_a_pod_a_container_and_its_layer_go_with_the_process_and_memory_with_the_pod() {
+        for (medium, process, stop, node, pod) in [
+            (Medium::Volume, true, true, true, true),
+            (Medium::EmptyDir, true, false, true, false),
+            (Medium::Overlay, true, true, true, false),
+            (Medium::Overlay.in_pod(), false, false, true, false),
+            (Medium::Memory, true, true, false, false),
+            (Medium::Memory.in_pod(), true, false, false, false),
+        ] {
+            let survives = (
+                medium.survives_process(),
+                medium.survives_stop(),
+                medium.survives_node(),
+                medium.survives_pod(),
+            );
+            assert_eq!(survives, (process, stop, node, pod), "{medium:?}");
+        }
     }
 }

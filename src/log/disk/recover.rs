@@ -126,6 +126,7 @@ pub(super) fn recover(
         bytes: opened.bytes,
         reserved: 0,
         wanted: 0,
+        starved: 0,
         tenants: HashMap::new(),
         gone: gone_before(&segments, options),
         segments,

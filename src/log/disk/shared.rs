@@ -14,14 +14,16 @@ use super::log::BeforeDelete;
 use super::store::Store;
 use super::writer::Append;
 use crate::clock::wall_ms;
-use crate::log::LogError;
 use crate::log::drain::DrainRate;
 use crate::log::handoff::HandOff;
+use crate::log::{LogError, Record};
 
 /// While the disk takes nothing, one request is let through to try it in this time.
 const TRY_EVERY: Duration = Duration::from_millis(250);
 /// When to come back if the disk takes nothing, and what is added at random.
 const UNWRITABLE_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(1));
+/// A write, sync or removal that has not come back after this long: the disk hangs, and takes nothing.
+const HANGS: Duration = Duration::from_secs(5);
 /// How long nothing is deleted after it could not be made sure that settlement is durable.
 const TEND_AGAIN: Duration = Duration::from_millis(200);
 
@@ -36,6 +38,8 @@ pub(super) struct Core {
     /// The writer knows that there is something to delete.
     pub(super) tend_asked: AtomicBool,
     not_before: Mutex<Option<std::time::Instant>>,
+    /// Since when the writer's thread has been waiting for the disk.
+    busy_since: Mutex<Option<Instant>>,
     pub(super) closed: AtomicBool,
     /// A record was appended.
     pub(super) appended: Notify,
@@ -60,6 +64,7 @@ impl Core {
             before_delete: OnceLock::new(),
             tend_asked: AtomicBool::new(false),
             not_before: Mutex::new(None),
+            busy_since: Mutex::new(None),
             closed: AtomicBool::new(false),
             appended: Notify::new(),
             freed: Notify::new(),
@@ -68,6 +73,10 @@ impl Core {
 
     /// The disk takes records, as far as is known, or it is time to find out.
     pub(super) fn may_try(&self) -> Result<(), LogError> {
+        // Whoever is let in would only wait behind the others.
+        if self.hangs().is_some() {
+            return Err(unwritable());
+        }
         let mut trouble = lock(&self.trouble);
         if trouble.is_none() && !self.store.reserve().is_there() {
             let now = Instant::now();
@@ -87,6 +96,19 @@ impl Core {
         }
     }
 
+    /// Since when the disk has not answered, if that is too long.
+    pub(super) fn hangs(&self) -> Option<Instant> {
+        lock(&self.busy_since).filter(|since| since.elapsed() >= HANGS)
+    }
+
+    /// Does what may have to wait for the disk, and lets others know for how long it has.
+    fn busy<T>(&self, work: impl FnOnce() -> T) -> T {
+        *lock(&self.busy_since) = Some(Instant::now());
+        let done = work();
+        *lock(&self.busy_since) = None;
+        done
+    }
+
     /// Writes a group, and tells everyone who waits.
     pub(super) fn commit(&self, group: Vec<Append>) {
         let (pending, mut rest): (Vec<_>, Vec<_>) = group
@@ -94,12 +116,13 @@ impl Core {
             .map(|append| (append.pending, (append.decoded, append.room, append.done)))
             .unzip();
         let mut records = Vec::with_capacity(pending.len());
-        let (durable, error) = self.store.commit(&pending, |index, record| {
+        let publish = |index: usize, record: &Arc<Record>| {
             if let Some(decoded) = rest[index].0.take() {
                 lock(&self.handoff).put_promised(record, decoded);
             }
             records.push(Arc::clone(record));
-        });
+        };
+        let (durable, error) = self.busy(|| self.store.commit(&pending, publish));
         self.note(error.as_ref());
         let mut records = records.into_iter();
         for (index, (decoded, room, done)) in rest.into_iter().enumerate() {
@@ -148,9 +171,8 @@ impl Core {
     /// Deletes what may go.
     pub(super) fn tend(&self) {
         self.tend_asked.store(false, Ordering::Relaxed);
-        let freed = self.store.tend(self.now_ms(), &|| {
-            self.before_delete.get().is_none_or(|hook| hook())
-        });
+        let may_delete = || self.before_delete.get().is_none_or(|hook| hook());
+        let freed = self.busy(|| self.store.tend(self.now_ms(), &may_delete));
         let put_off = self.store.is_untidy();
         *lock(&self.not_before) = put_off.then(|| std::time::Instant::now() + TEND_AGAIN);
         if freed > 0 {

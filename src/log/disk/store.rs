@@ -14,7 +14,7 @@ use super::cache::Cache;
 use super::fs::Fs;
 use super::reserve::Reserve;
 use super::segment::{self, Entry, Header};
-use super::write::Writer;
+use super::write::{self, Writer};
 use super::{Damage, Floor, OnFull, Opened, StorageError, lock, recover};
 use crate::log::ack::Ack;
 use crate::log::{Gone, Record, Seq, Tenant};
@@ -112,6 +112,8 @@ pub(super) struct Known {
     pub(super) reserved: u64,
     /// Most that a request without room asked for since room was last made.
     pub(super) wanted: u64,
+    /// Bytes that the file system had no room for since then.
+    pub(super) starved: u64,
     /// Bytes by tenant, of records that came since the start.
     pub(super) tenants: HashMap<Arc<Tenant>, u64>,
     /// What went before every queue had given it back: from, to, why.
@@ -255,10 +257,23 @@ impl Store {
                     done += durable.len();
                     self.show(durable);
                 }
-                Err(error) => return (done, Some(error)),
+                Err(error) => {
+                    if write::is_full(&error) {
+                        self.starve(&records[done..]);
+                    }
+                    return (done, Some(error));
+                }
             }
         }
         (done, None)
+    }
+
+    /// The file system has no room for these: what all have given back is to go, the newest segment too.
+    fn starve(&self, records: &[Pending]) {
+        let bytes = records.iter().map(|record| record.body.len() as u64).sum();
+        let mut known = self.known();
+        known.starved = known.starved.max(bytes);
+        known.untidy = true;
     }
 
     /// Seals the segment that is being written.

@@ -256,7 +256,7 @@ fn create(store: &Store, first: Seq) -> io::Result<(Seq, Box<dyn File>)> {
     Err(io::Error::from(io::ErrorKind::AlreadyExists))
 }
 
-fn is_full(error: &io::Error) -> bool {
+pub(super) fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }

@@ -10,6 +10,7 @@ use super::log::Room;
 use super::shared::Core;
 use super::store::Pending;
 use crate::log::{LogError, Record};
+use crate::vital::Vital;
 use crate::wire::decoded::Decoded;
 
 /// Time from the beginning of one sync to that of the next.
@@ -37,6 +38,7 @@ pub(super) struct Append {
 
 /// Writes until it is told to end, or nobody can ask any more.
 pub(super) fn run(core: &Core, commands: &Receiver<Command>) {
+    let _vital = Vital;
     let mut last_sync: Option<Instant> = None;
     let mut open = true;
     while open {

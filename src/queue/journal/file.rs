@@ -7,6 +7,7 @@
 //! A file that makes no sense is set aside under another name, never removed. Without any file the queue
 //! knows nothing of what was settled, and sends everything in the log: again, perhaps, but all of it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 
@@ -117,6 +118,41 @@ pub fn open(fs: &dyn Fs, queue: &str) -> Result<Opened, OpenError> {
         }
     }
     Ok(choose(fs, found, past))
+}
+
+/// Queues that have a journal here and are not among these, and what it says. Nothing is changed; blocks.
+///
+/// # Errors
+/// When the folder cannot be listed. A file that cannot be read, or makes no sense, says nothing.
+pub fn of_others(fs: &dyn Fs, known: &[&str]) -> io::Result<BTreeMap<String, Option<Recovered>>> {
+    let known: BTreeSet<_> = known.iter().map(|queue| encoded(queue)).collect();
+    let mut others: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for name in fs.list()? {
+        if let Some(queue) = queue_of(&name).filter(|queue| !known.contains(*queue)) {
+            others.entry(queue.to_owned()).or_default().push(name);
+        }
+    }
+    let newest = |mut files: Vec<String>| {
+        files.sort_unstable_by(|a, b| b.cmp(a));
+        files.iter().find_map(|name| whole(fs, name))
+    };
+    let said = others
+        .into_iter()
+        .map(|(queue, files)| match newest(files) {
+            Some((name, recovered)) => (name, Some(recovered)),
+            None => (queue, None),
+        });
+    Ok(said.collect())
+}
+
+/// A queue's name, and what its journal says, if this file is whole.
+fn whole(fs: &dyn Fs, name: &str) -> Option<(String, Recovered)> {
+    let bytes = read(fs, name).ok()?;
+    let queue = read_header(&bytes).ok()?.0.queue;
+    match judge(&bytes, &queue) {
+        Found::Whole(recovered, _) => Some((queue, *recovered)),
+        _ => None,
+    }
 }
 
 /// The queue whose journal a file is, by its name; percent-encoded, where a name needs that.

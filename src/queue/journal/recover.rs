@@ -74,6 +74,17 @@ impl Recovered {
         after.max(self.entered)
     }
 
+    /// Elements of a log with these totals that are not settled.
+    pub fn pending(&self, totals: Counts) -> Counts {
+        let mut pending: Counts = self.records.values().map(|left| left.unsettled).sum();
+        let settled: Counts = self.presettled.values().map(|ahead| ahead.counts).sum();
+        for kind in Kind::ALL {
+            let known = self.entered_totals.get(kind) + settled.get(kind);
+            *pending.slot(kind) += totals.get(kind).saturating_sub(known);
+        }
+        pending
+    }
+
     /// The same, as a new file begins with it.
     pub fn into_checkpoint(self) -> Checkpoint {
         Checkpoint {

@@ -9,8 +9,9 @@ use super::codec::put_frame;
 use super::entry::{Checkpoint, Entry};
 use super::file::{Generation, NotBegun, Past, begin};
 use super::writer::{JournalHealth, OnFull, Shared};
+use crate::clock;
 use crate::log::disk::fs::Fs;
-use crate::queue::handle::Vital;
+use crate::vital::Vital;
 
 /// Syncs begin at least so far apart: 50 a second.
 const SYNC_GAP: Duration = Duration::from_millis(20);
@@ -94,6 +95,7 @@ impl Scribe {
             self.write(work.entries);
             self.shared.written(self.seen);
             if self.sync_due(work.sync_wanted, work.closing, Instant::now()) {
+                self.shared.lock().busy_since = Some(clock::Instant::now());
                 self.sync();
             }
             done = self.tell(work.closing);
@@ -110,6 +112,7 @@ impl Scribe {
             let due = at.is_some_and(|at| at <= now);
             if due || !inner.entries.is_empty() || inner.closing {
                 inner.checkpoints = 0;
+                inner.busy_since = Some(clock::Instant::now());
                 return Work {
                     entries: std::mem::take(&mut inner.entries),
                     sync_wanted: inner.sync_wanted,
@@ -284,6 +287,7 @@ impl Scribe {
     fn tell(&mut self, closing: bool) -> bool {
         let asks = self.asks_for_checkpoint();
         let mut inner = self.shared.lock();
+        inner.busy_since = None;
         inner.durable = self.durable;
         inner.unwritable = self.file.is_none() && self.last_try.is_some();
         inner.released = if inner.unwritable {

@@ -6,7 +6,7 @@
 //! is lost of them with the power is sent again.
 //!
 //! # When it cannot be written
-//! Sending goes on. A file on which a write or a sync failed is never touched again, because nobody can
+//! Sending goes on; a disk that has not answered for [`HANGS`] is as good as one that refuses. A file on which a write or a sync failed is never touched again, because nobody can
 //! say what is in it. Entries are then left out until a checkpoint begins a new file, which holds all
 //! they would have said; [`JournalWriter::wants_checkpoint`] asks for it, at most twice a second.
 
@@ -14,7 +14,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -22,11 +22,15 @@ use super::Sink;
 use super::entry::{Checkpoint, Entry};
 use super::file::Past;
 use super::thread::Scribe;
+use crate::clock;
 use crate::log::disk::fs::Fs;
 
 /// Makes room on a full disk by giving up what was kept for that; `true` when there is more now. Called on
 /// the journal's thread: it must not wait for anything that waits in [`JournalWriter::sync_now`].
 pub type OnFull = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// A write or a sync that has not come back after this long holds nobody up any more.
+pub const HANGS: Duration = Duration::from_secs(5);
 
 /// Stands for an entry, and for all that were written before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,6 +85,8 @@ pub(super) struct Inner {
     pub(super) sync_wanted: u64,
     pub(super) checkpoints: usize,
     pub(super) closing: bool,
+    /// Since when the thread has been waiting for the disk.
+    pub(super) busy_since: Option<clock::Instant>,
     /// The thread is gone.
     pub(super) ended: bool,
     pub(super) health: JournalHealth,
@@ -110,8 +116,14 @@ impl Inner {
         if self.durable >= ticket.0 {
             return Some(true);
         }
-        let decided = self.unwritable || self.released >= ticket.0 || self.ended;
+        let decided =
+            self.unwritable || self.released >= ticket.0 || self.ended || self.hangs().is_some();
         decided.then_some(false)
+    }
+
+    /// Since when the disk has not answered, if that is too long.
+    fn hangs(&self) -> Option<clock::Instant> {
+        self.busy_since.filter(|since| since.elapsed() >= HANGS)
     }
 }
 
@@ -165,7 +177,7 @@ impl JournalWriter {
     }
 
     /// Waits until everything up to the ticket is durable, and says whether it is: when the journal cannot
-    /// be written this returns at once, or as soon as that is known.
+    /// be written this returns at once, or as soon as that is known; when the disk hangs, once [`Self::look`] sees it.
     ///
     /// # Cancel safety
     /// Nothing is lost when it is dropped.
@@ -189,11 +201,18 @@ impl JournalWriter {
             let changed = self.shared.changed.notified();
             {
                 let inner = self.shared.lock();
-                if inner.written >= ticket.0 || inner.ended {
+                if inner.written >= ticket.0 || inner.ended || inner.hangs().is_some() {
                     return;
                 }
             }
             changed.await;
+        }
+    }
+
+    /// To be called now and then: lets those go on who wait for a disk that hangs.
+    pub fn look(&self) {
+        if self.shared.lock().hangs().is_some() {
+            self.shared.announce();
         }
     }
 
@@ -204,7 +223,8 @@ impl JournalWriter {
         let wanted = inner.given;
         inner.sync_wanted = wanted;
         self.shared.work.notify_one();
-        while inner.durable < wanted && inner.released < wanted && !inner.ended {
+        let pending = |inner: &Inner| inner.durable < wanted && inner.released < wanted;
+        while pending(&inner) && !inner.ended && inner.hangs().is_none() {
             inner = self
                 .shared
                 .decided
@@ -221,7 +241,14 @@ impl JournalWriter {
 
     /// How it is.
     pub fn health(&self) -> JournalHealth {
-        self.shared.lock().health.clone()
+        let inner = self.shared.lock();
+        let mut health = inner.health.clone();
+        if let Some(since) = inner.hangs() {
+            health.unwritable_since.get_or_insert(since.into_std());
+            let seconds = since.elapsed().as_secs();
+            health.last_error = Some(format!("the disk has not answered for {seconds} s"));
+        }
+        health
     }
 
     /// Writes what it was given, syncs it and ends the thread. Blocks. Says whether all of it is durable.

@@ -90,6 +90,40 @@ fn who_sends_waits_until_the_sync_has_returned() {
 }
 
 #[test]
+fn a_disk_that_hangs_holds_nobody_up_and_is_told_until_it_answers() {
+    let folder = Folder::default();
+    let writer = started(&folder);
+    folder.gate(true);
+    let ticket = writer.write(opens(1));
+    folder.until(|state| state.waiting == 1);
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let mut synced = pin!(writer.synced(ticket));
+        let mut nobody = Context::from_waker(Waker::noop());
+        tokio::time::advance(HANGS / 2).await;
+        writer.look();
+        assert!(
+            synced.as_mut().poll(&mut nobody).is_pending(),
+            "it is only slow"
+        );
+        assert!(writer.health().unwritable_since.is_none());
+        tokio::time::advance(HANGS).await;
+        writer.look();
+        assert!(!synced.await, "it goes out unsaid");
+        assert!(!writer.sync_now(), "and nothing is deleted meanwhile");
+        let health = writer.health();
+        assert!(health.unwritable_since.is_some());
+        let told = health.last_error.unwrap_or_default();
+        assert!(told.starts_with("the disk has not answered for"), "{told}");
+    });
+    folder.gate(false);
+    until(|| writer.health().unwritable_since.is_none());
+    assert!(writer.sync_now());
+    assert_eq!(open_batches(&after_power_loss(&folder)), [1]);
+}
+
+#[test]
 fn what_arrives_during_a_sync_shares_the_next_one() {
     let folder = Folder::default();
     let writer = started(&folder);
