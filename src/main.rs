@@ -1,14 +1,16 @@
 //! The `sluicegate` binary: command line in, exit code out.
 
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 use std::process::ExitCode;
 
 use sluicegate::app::App;
 use sluicegate::bench::{self, cli::BenchArgs};
+use sluicegate::cli::demo::DemoArgs;
 use sluicegate::cli::{Cli, Command, RunArgs, exit};
 use sluicegate::config;
 use sluicegate::report::text;
 use sluicegate::storage::cli::{Ended, StorageArgs};
+use sluicegate::verify::cli::{self as verify_cli, VerifyArgs};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -21,6 +23,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Run(args) => run(&args),
+        Command::Demo(args) => demo(&args),
         Command::Check(args) => match args.run(&mut std::io::stdout()) {
             Ok(code) => ExitCode::from(code),
             Err(_) => ExitCode::from(exit::FAILED),
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         }
         Command::Bench(args) => bench(*args),
         Command::Storage(args) => storage(&args),
+        Command::Verify(args) => verify(&args),
     }
 }
 
@@ -41,6 +45,47 @@ fn storage(args: &StorageArgs) -> ExitCode {
         Ok(Ended::Damaged) => exit::FAILED,
         Ok(Ended::Usage) => exit::USAGE,
         Ok(Ended::Unreadable) => exit::UNREADABLE,
+        // Nobody reads what is printed.
+        Err(_) => exit::FAILED,
+    })
+}
+
+fn demo(args: &DemoArgs) -> ExitCode {
+    let mut out = std::io::stdout();
+    let terminal = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    match sluicegate::demo::run(args, &mut out, terminal) {
+        Ok(true) => ExitCode::from(exit::OK),
+        Ok(false) => ExitCode::from(exit::FAILED),
+        Err(error) => {
+            say(&mut std::io::stderr(), &format!("sluicegate demo: {error}"));
+            ExitCode::from(exit::FAILED)
+        }
+    }
+}
+
+fn verify(args: &VerifyArgs) -> ExitCode {
+    use verify_cli::Ended;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let stop = async {
+        // Without a handler the signal ends the process by itself.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let ended = runtime.and_then(|runtime| {
+        let (out, errors) = (&mut std::io::stdout(), &mut std::io::stderr());
+        let ended = runtime.block_on(args.run(out, errors, stop));
+        // A name that does not resolve keeps a thread busy.
+        runtime.shutdown_timeout(LAST_WORDS);
+        ended
+    });
+    ExitCode::from(match ended {
+        Ok(Ended::Same) => exit::OK,
+        Ok(Ended::Different) => exit::FAILED,
+        Ok(Ended::Usage) => exit::USAGE,
+        Ok(Ended::Unreachable) => exit::UNREACHABLE,
         // Nobody reads what is printed.
         Err(_) => exit::FAILED,
     })

@@ -174,3 +174,13 @@ fn a_queue_that_sends_nowhere_shows_what_it_would_save_and_why() {
         assert!(page.contains(words), "{words} is not in\n{page}");
     }
 }
+
+#[test]
+fn what_waits_for_a_receiver_that_takes_nothing_is_not_on_its_way() {
+    let mut report = outage();
+    report.queues[0].drain.state = DrainState::Steady;
+    let html = page(&report);
+    assert!(html.contains("the receiver takes none") && !html.contains("on their way"));
+    report.queues[0].endpoint.failing = None;
+    assert!(page(&report).contains("on their way"));
+}

@@ -2,7 +2,7 @@
 
 use super::html::Html;
 use super::shadow_panel;
-use crate::report::text::{long, shard_sum};
+use crate::report::text::{ceiling_sum, long, shard_sum};
 use crate::report::words::{bytes, count, latency, moment, percent, plural, rate, short, time};
 use crate::report::{EndpointPart, ErrorPart, QueuePart, Report};
 
@@ -62,6 +62,10 @@ fn shards(queue: &QueuePart) -> Html {
     .collect();
     let figures = Html::element("div", "figures", &figures);
     let mut out = figures.and(&Html::element("p", "sum", &text(&shard_sum(shards))));
+    if let Some(ceiling) = &queue.ceiling {
+        let ceiling = format!("Passthrough: {}.", ceiling_sum(ceiling));
+        out = out.and(&Html::element("p", "sum", &text(&ceiling)));
+    }
     if shards.waiting_batches > 0 {
         let wait = if shards.waiting_batches == 1 {
             "waits"

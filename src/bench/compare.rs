@@ -3,14 +3,39 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::data::{DataSet, Item, What};
 use super::load::{Fate, LoadReport};
-use super::sink::{Repeat, SinkHandle};
+use super::sink::Repeat;
 
 /// Missing samples that are described.
 const EXAMPLES_MAX: usize = 10;
+
+/// What a receiver has: one that runs, or what it wrote down.
+pub trait Holdings {
+    /// Whether a sample of the series with this key was accepted for the tenant of these request headers.
+    fn has(&self, headers: &[(String, String)], key: u128, timestamp_ms: i64) -> bool;
+
+    /// Samples accepted at least once.
+    fn distinct(&self) -> u64;
+
+    /// What it found wrong by itself.
+    fn faults(&self) -> Faults;
+}
+
+/// What a receiver finds wrong without knowing what was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Faults {
+    /// Accepted again with the same bits.
+    pub duplicates: u64,
+    /// Accepted again with other bits.
+    pub conflicts: u64,
+    /// First accepted after a newer one of their series.
+    pub order_violations: u64,
+    /// With bits that are not those that labels and timestamp ask for; 0 if not verified.
+    pub wrong: u64,
+}
 
 /// The difference between ledgers. Histograms and stale markers count as samples.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -66,9 +91,7 @@ impl Comparison {
                 self.acknowledged += 1;
                 self.missing += 1;
                 if self.missing_examples.len() < EXAMPLES_MAX {
-                    let labels = data.labels(item);
-                    let at = data.timestamp_ms(item.slot, item.scrape);
-                    self.missing_examples.push(format!("{labels:?} at {at}"));
+                    self.missing_examples.push(described(data, item));
                 }
             }
             (Fate::Indeterminate, true) => self.indeterminate_stored += 1,
@@ -78,6 +101,20 @@ impl Comparison {
             (Fate::Unsent, _) => {}
         }
     }
+}
+
+/// `up{instance="…", job="…"} at 1750000000000`.
+fn described(data: &DataSet, item: Item) -> String {
+    let (mut metric, mut rest) = (String::new(), Vec::new());
+    for (name, value) in data.labels(item) {
+        if name == "__name__" {
+            metric = value.into_owned();
+        } else {
+            rest.push(format!("{name}={value:?}"));
+        }
+    }
+    let at = data.timestamp_ms(item.slot, item.scrape);
+    format!("{metric}{{{}}} at {at}", rest.join(", "))
 }
 
 impl fmt::Display for Comparison {
@@ -111,7 +148,7 @@ impl fmt::Display for Comparison {
 /// Compares all that these loads sent with all that these sinks have; a sample may be in any.
 ///
 /// The sinks must remember timestamps, and nothing else may have sent to them.
-pub fn compare(sinks: &[&SinkHandle], loads: &[&LoadReport]) -> Comparison {
+pub fn compare<S: Holdings>(sinks: &[&S], loads: &[&LoadReport]) -> Comparison {
     let mut found = Comparison::default();
     let mut matched = 0;
     for load in loads {
@@ -130,12 +167,12 @@ pub fn compare(sinks: &[&SinkHandle], loads: &[&LoadReport]) -> Comparison {
     }
     let mut distinct = 0;
     for sink in sinks {
-        let stats = sink.stats();
+        let faults = sink.faults();
         distinct += sink.distinct();
-        found.duplicates += stats.duplicates;
-        found.conflicts += stats.conflicts;
-        found.order_violations += stats.order_violations;
-        found.wrong += stats.wrong;
+        found.duplicates += faults.duplicates;
+        found.conflicts += faults.conflicts;
+        found.order_violations += faults.order_violations;
+        found.wrong += faults.wrong;
     }
     found.never_sent = distinct.saturating_sub(matched);
     found

@@ -14,6 +14,7 @@ pub mod cli;
 pub mod compare;
 pub mod data;
 pub mod encode;
+mod ledger;
 pub mod load;
 pub mod sink;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::attempts::{Answers, Attempts, Error, Failing};
 use super::autoscale::Decision;
 use super::client::{Answer, FailureKind};
+use super::forward::Ceiling;
 use super::gate::GateState;
 use super::handle::{Endpoint, Queue, QueueSnapshot};
 use super::journal::writer::JournalHealth;
@@ -32,6 +33,8 @@ pub struct Facts {
     pub bounds: (usize, usize),
     /// How long a sample may wait for company before it is sent.
     pub patience: Duration,
+    /// In passthrough: what limits it.
+    pub ceiling: Option<Ceiling>,
     /// What became of its attempts.
     pub attempts: AttemptFacts,
     /// How its journal is, if it keeps one.
@@ -118,7 +121,13 @@ impl Queue {
         let (gate, required, bounds, patience) = {
             let state = self.lock();
             let options = state.options();
-            let patience = options.limits.deadline.max(options.limits.window);
+            let waits = options.limits.deadline.max(options.limits.window);
+            // A body waits for no company.
+            let patience = if options.passthrough {
+                Duration::ZERO
+            } else {
+                waits
+            };
             let bounds = (options.min_shards, options.max_shards);
             (state.gate.state(), options.required, bounds, patience)
         };
@@ -131,6 +140,7 @@ impl Queue {
             decision: self.decision(),
             bounds,
             patience,
+            ceiling: self.ceiling(),
             attempts: self.attempt_facts(),
             journal: self.journal_health(),
             shadow: self.shadow_facts(),

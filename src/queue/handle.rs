@@ -23,7 +23,7 @@ use super::sender::{Encoded, Encoders};
 use super::shadow::recut::Base;
 use super::shadow::thread::{Shadow, ShadowOptions};
 use super::state::{Gauges, QueueOptions, QueueState, Work};
-use super::{reader, sender};
+use super::{forward, reader, sender};
 use crate::clock::{Instant, wall_ms};
 use crate::log::{Log, QueueIndex, Seq, Tenant};
 use crate::metrics::{self, Registry};
@@ -114,6 +114,8 @@ pub struct Queue {
     pub(super) walk: WalkOptions,
     pub(super) compression: Encoding,
     pub(super) index: QueueIndex,
+    /// Bodies go out whole.
+    pub(super) passthrough: bool,
     /// Something may be due, a permit came free, a gate opened.
     pub(super) dispatch_changed: Notify,
     /// The lanes have room, or a parked one can be served.
@@ -135,6 +137,7 @@ impl Queue {
         let name = parts.options.name.clone();
         let labels = [name.as_str(), parts.url.as_str()];
         let (shards, index) = (parts.options.min_shards, parts.options.index);
+        let passthrough = parts.options.passthrough;
         let journal = parts
             .resume
             .as_ref()
@@ -164,6 +167,7 @@ impl Queue {
             walk: parts.walk,
             compression: parts.compression,
             index,
+            passthrough,
             dispatch_changed: Notify::new(),
             read_changed: Notify::new(),
             capacity: parts.capacity,
@@ -177,6 +181,11 @@ impl Queue {
     pub fn start(self: &Arc<Self>, cancel: &CancellationToken) {
         tokio::spawn(reader::read(Arc::clone(self), cancel.clone()));
         tokio::spawn(sender::dispatch(Arc::clone(self), cancel.clone()));
+        if self.passthrough {
+            // Its permits are fixed, and metadata is in senders' own bodies.
+            tokio::spawn(forward::tell_ceiling(Arc::clone(self), cancel.clone()));
+            return;
+        }
         tokio::spawn(scale(Arc::clone(self), cancel.clone()));
         if self.metadata.send && matches!(self.endpoint, Endpoint::Http(_)) {
             tokio::spawn(send_metadata(Arc::clone(self), cancel.clone()));

@@ -11,6 +11,7 @@ pub(crate) fn well() -> Report {
         version: "0.1.0".to_owned(),
         now_ms: NOW_MS,
         uptime_seconds: 367_200.0,
+        mode: "normal".to_owned(),
         ack: Ack {
             mode: "fsync".to_owned(),
             means: "A 2xx means that the request is on disk here, synced.".to_owned(),
@@ -148,6 +149,7 @@ pub(crate) fn queue() -> QueuePart {
             in_flight: 2_000,
         },
         drain: Drain::default(),
+        ceiling: None,
         shards: Shards {
             actual: 3,
             busy: 1,

@@ -34,6 +34,8 @@ pub struct Report {
     pub verdict: Finding,
     /// What else is to be said, the worst first.
     pub also: Vec<Finding>,
+    /// What is sent: `normal` (batches of series) or `passthrough` (each body as it came).
+    pub mode: String,
     /// What a 2xx means.
     pub ack: Ack,
     /// The door: what senders deliver.
@@ -180,6 +182,8 @@ pub struct QueuePart {
     pub drain: Drain,
     /// Permits for one request each.
     pub shards: Shards,
+    /// With `mode: passthrough`: what limits it.
+    pub ceiling: Option<Ceiling>,
     /// The receiver.
     pub endpoint: EndpointPart,
     /// What goes over the wire.
@@ -231,6 +235,22 @@ pub enum DrainState {
     Growing,
     /// Nothing goes out.
     Stopped,
+}
+
+/// What limits a queue in passthrough: `samples_per_second = samples_per_request / answer_seconds`, for each
+/// request in flight. `null` until enough was sent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ceiling {
+    /// What is in flight at a time: `request of a sender` (as many as senders send) or `tenant` (one request of
+    /// each).
+    pub per: String,
+    /// Samples a second, for each of them.
+    pub samples_per_second: Option<f64>,
+    /// Samples in a request, on average.
+    pub samples_per_request: Option<f64>,
+    /// Half of the answers of the last five minutes took no longer.
+    pub answer_seconds: Option<f64>,
 }
 
 /// Permits for one request each.

@@ -2,7 +2,7 @@
 
 use super::verdict::sentence;
 use super::words::{bytes, clean, count, latency, moment, percent, plural, rate, short, time};
-use super::{DrainState, Level, Process, QueuePart, Report, Shards, shadow_text};
+use super::{Ceiling, DrainState, Level, Process, QueuePart, Report, Shards, shadow_text};
 
 /// How a number of shards comes about, with its numbers.
 pub fn shard_sum(shards: &Shards) -> String {
@@ -22,6 +22,26 @@ pub fn shard_sum(shards: &Shards) -> String {
     )
 }
 
+/// What limits passthrough, with its numbers once they are known.
+pub fn ceiling_sum(ceiling: &Ceiling) -> String {
+    let each = match ceiling.per.as_str() {
+        "tenant" => "each tenant, of which one request is in flight at a time",
+        _ => "each request that a sender has in flight",
+    };
+    let known = ceiling.samples_per_second.filter(|most| most.is_finite());
+    match (known, ceiling.samples_per_request, ceiling.answer_seconds) {
+        (Some(most), Some(samples), Some(seconds)) => format!(
+            "at most {} samples/s for {each}: {} samples a request / {} until the answer",
+            rate(Some(most)),
+            count(samples.round().max(0.0) as u64),
+            latency(Some(seconds))
+        ),
+        _ => format!(
+            "samples a request / the receiver's answer time for {each}; too little was sent to say more"
+        ),
+    }
+}
+
 /// The long time of the rates: five minutes, or less when the process is younger.
 pub fn long(report: &Report) -> String {
     time(report.uptime_seconds.min(300.0))
@@ -31,7 +51,11 @@ fn reason(shards: &Shards) -> String {
     let (min, max) = (shards.min, shards.max);
     match shards.reason.as_str() {
         "nothing_sent" => {
-            "nothing was settled yet, so there is no time a sample to reckon with.".to_owned()
+            "nothing was settled yet when this was last reckoned, as it is every 10 s.".to_owned()
+        }
+        "passthrough" => {
+            "fixed: bodies go out as they came, and senders or tenants decide how many at a time."
+                .to_owned()
         }
         "within_tolerance" => "within 30 % of what is there, so it stays.".to_owned(),
         "catching_up" => "fewer would do, but it is over 10 s behind, so it stays.".to_owned(),
@@ -88,10 +112,14 @@ impl Lines {
     fn flow(&mut self, report: &Report) {
         let (senders, log) = (&report.senders, &report.log);
         self.heading(&format!(
-            "sluicegate {}, up {}, ack {}",
+            "sluicegate {}, up {}, ack {}{}",
             report.version,
             time(report.uptime_seconds),
-            report.ack.mode
+            report.ack.mode,
+            match report.mode.as_str() {
+                "passthrough" => ", mode passthrough",
+                _ => "",
+            }
         ));
         let coming = senders.samples_per_second;
         self.line(
@@ -167,6 +195,9 @@ impl Lines {
             ),
         );
         self.line("", &shard_sum(&queue.shards));
+        if let Some(ceiling) = &queue.ceiling {
+            self.line("ceiling", &ceiling_sum(ceiling));
+        }
         self.receiver(report, queue);
         self.books(queue);
         if let Some(shadow) = &queue.shadow {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Status;
 use super::history::{History, LONG, Look, SHORT};
 use crate::clock::{Instant, cpu_of_process, wall_ms};
-use crate::config::AckMode;
+use crate::config::{AckMode, Choice as _};
 use crate::log::disk::health::{SYNC_BOUNDS, Syncs};
 use crate::log::disk::medium::Medium;
 use crate::queue::autoscale::{CATCH_UP, Decision};
@@ -19,9 +19,10 @@ use crate::queue::shadow::{Came, Cut, Form, Tally};
 use crate::report::shadow::{CameIn, Measured, MeasuredRow, ShadowState, merged, shadow};
 use crate::report::words::clean;
 use crate::report::{
-    Ack, AtRisk, BooksPart, Bytes, CodePart, DamagePart, Drain, DrainState, Dropped, EndpointPart,
-    ErrorPart, FailingPart, LogPart, Memory, MemoryPart, PendingPart, Process, QueuePart, Rate,
-    Report, SenderAnswer, Senders, ShardSum, Shards, Storage, StorageErrors, verdict,
+    Ack, AtRisk, BooksPart, Bytes, Ceiling, CodePart, DamagePart, Drain, DrainState, Dropped,
+    EndpointPart, ErrorPart, FailingPart, LogPart, Memory, MemoryPart, PendingPart, Process,
+    QueuePart, Rate, Report, SenderAnswer, Senders, ShardSum, Shards, Storage, StorageErrors,
+    verdict,
 };
 
 /// What a record in the log costs beside its body, in memory and on disk: enough for a forecast.
@@ -55,6 +56,7 @@ impl Status {
             now_ms: wall_ms(),
             uptime_seconds: self.about.started.elapsed().as_secs_f64(),
             stopping: !self.is_ready(),
+            mode: self.mode.word().to_owned(),
             ack: ack(self.ack),
             queues: queues
                 .map(|(at, queue)| self.queue(at, queue, &senders, latency))
@@ -86,7 +88,7 @@ impl Status {
             bytes_per_second: rate(&history, |look| look.bytes),
             requests: told.requests,
             last_ms: told.last_ms,
-            connections: self.connections.load(std::sync::atomic::Ordering::Relaxed) as u64,
+            connections: self.connections.open() as u64,
             in_flight: self.ingest.activity.in_flight() as u64,
             answers: answers
                 .map(|((code, reason), (count, last_ms))| SenderAnswer {
@@ -155,6 +157,7 @@ impl Status {
             lag_seconds: facts.snapshot.lag.as_secs_f64(),
             pending: pending(&facts.snapshot.books),
             drain: drain(&facts, senders.samples_per_second, settled_rate),
+            ceiling: ceiling(&facts),
             shards: shards(&facts),
             endpoint: EndpointPart {
                 retried_share: (attempts > 0).then(|| retries as f64 / attempts as f64),
@@ -456,7 +459,11 @@ fn shards(facts: &Facts) -> Shards {
         min: facts.bounds.0 as u64,
         max: facts.bounds.1 as u64,
         waiting_batches: gauges.waiting as u64,
-        reason: reason.as_str().to_owned(),
+        reason: match facts.ceiling {
+            Some(_) => "passthrough",
+            None => reason.as_str(),
+        }
+        .to_owned(),
         sum: ShardSum {
             seconds_per_sample: sum.seconds_per_element,
             in_per_second: sum.data_in,
@@ -465,6 +472,22 @@ fn shards(facts: &Facts) -> Shards {
             pending: sum.pending,
         },
     }
+}
+
+fn ceiling(facts: &Facts) -> Option<Ceiling> {
+    let ceiling = facts.ceiling?;
+    let known = ceiling.measured;
+    Some(Ceiling {
+        per: if ceiling.upstream {
+            "request of a sender"
+        } else {
+            "tenant"
+        }
+        .to_owned(),
+        samples_per_second: known.map(|known| known.per_second()),
+        samples_per_request: known.map(|known| known.per_request),
+        answer_seconds: known.map(|known| known.seconds),
+    })
 }
 
 fn endpoint(facts: &Facts) -> EndpointPart {

@@ -15,33 +15,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 CACHE=${SLUICEGATE_TEST_CACHE:-$HOME/.cache/sluicegate-tests}
 BIN=$CACHE/bin
-VMAGENT_MODULE=github.com/VictoriaMetrics/VictoriaMetrics
-VMAGENT_VERSION=v1.150.0
 export SLUICEGATE_FAULT_CYCLES=${SLUICEGATE_FAULT_CYCLES:-10} SLUICEGATE_FAULT_SEED=${SLUICEGATE_FAULT_SEED:-1}
 mkdir -p "$BIN"
-
-# From Debian's package, unpacked and not installed.
-vmagent_debian() {
-    local work
-    [ -x "$BIN/vmagent-debian" ] && return
-    work=$(mktemp -d) && chmod 755 "$work"
-    (cd "$work" && apt-get download -qq victoria-metrics && dpkg-deb -x ./*.deb root) >/dev/null 2>&1 &&
-        mv "$work/root/usr/bin/vmagent" "$BIN/vmagent-debian"
-    rm -rf "$work"
-}
-
-vmagent() {
-    local work source
-    [ "$(cat "$BIN/vmagent.version" 2>/dev/null)" = $VMAGENT_VERSION ] && return
-    command -v go >/dev/null || return
-    work=$(mktemp -d)
-    source=$(cd "$work" && GOWORK=off go mod download -json $VMAGENT_MODULE@$VMAGENT_VERSION 2>/dev/null |
-        sed -n 's/^[[:space:]]*"Dir": "\(.*\)",$/\1/p')
-    [ -n "$source" ] && cp -R "$source" "$work/source" && chmod -R u+w "$work/source" &&
-        (cd "$work/source" && GOWORK=off CGO_ENABLED=0 nice -n 15 go build -p 2 -trimpath -o "$BIN/vmagent" ./app/vmagent) &&
-        echo $VMAGENT_VERSION >"$BIN/vmagent.version"
-    rm -rf "$work"
-}
+. tests/faults/vmagent.sh
 
 one() { # PEER BINARY
     if [ -n "$2" ] && [ ! -x "$2" ]; then

@@ -16,7 +16,7 @@ use sluicegate::bench::data::{Churn, DataOptions, Profile};
 use sluicegate::bench::load::{self, Load, LoadOptions, LoadReport, Speed, Stop};
 use sluicegate::bench::sink::{
     Behaviour, Decoder, Delay, Down, Fail, Hang, Keep, RateLimit, Refuse, SeriesMatch, Sink,
-    SinkHandle, SinkOptions, SinkStats, V2Support, When,
+    SinkHandle, SinkLedger, SinkOptions, SinkStats, V2Support, When,
 };
 use sluicegate::wire::pb::rw1;
 use tokio::net::TcpListener;
@@ -359,6 +359,152 @@ async fn a_receiver_without_2_0_is_not_believed() {
         let report = run(options(&sink, Protocol::V1)).await;
         assert!(checked(&sink, &report).is_exact());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_that_stores_2_0_and_does_not_say_so_is_not_believed_either() {
+    let sink = sink(Behaviour {
+        v2: V2Support::Silent,
+        ..Behaviour::default()
+    });
+    let report = run(options(&sink, Protocol::V2)).await;
+    let summary = &report.summary;
+    assert_eq!(summary.unwritten_requests, summary.requests);
+    assert_eq!(summary.samples.acknowledged, 0);
+    let found = checked(&sink, &report);
+    assert_eq!(found.refused_stored, summary.samples.refused);
+    // A 1.0 sender expects no such headers.
+    let report = run(options(&sink, Protocol::V1)).await;
+    assert_eq!(report.summary.samples.refused, 0);
+}
+
+/// What a running sink answers when it is asked for its numbers.
+async fn numbers(sink: &SinkHandle) -> serde_json::Value {
+    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    let url = format!("http://{}/stats", sink.addr());
+    let answer = client.get(url.parse().unwrap()).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let text = answer.into_body().collect().await.unwrap().to_bytes();
+    serde_json::from_slice(&text).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sink_tells_its_numbers_while_it_runs_without_counting_the_question() {
+    let sink = sink(Behaviour::default());
+    assert_eq!(numbers(&sink).await["first_stored_ms"], 0);
+    let report = run(options(&sink, Protocol::V1)).await;
+    let (told, stats) = (numbers(&sink).await, sink.stats());
+    assert_eq!(told["samples"], report.summary.samples.acknowledged);
+    assert_eq!(told["requests"], report.summary.requests);
+    assert_eq!(stats.requests, report.summary.requests);
+    let (first, last) = (stats.first_stored_ms, stats.last_stored_ms);
+    assert!(0 < first && first <= last, "{first} {last}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_again_is_no_news() {
+    let sink = sink(Behaviour::default());
+    let options = LoadOptions {
+        data: DataOptions {
+            start_ms: Some(1_750_000_000_000),
+            ..data()
+        },
+        ..options(&sink, Protocol::V1)
+    };
+    run(options.clone()).await;
+    let before = sink.stats();
+    run(options).await;
+    let after = sink.stats();
+    assert_eq!(after.duplicates, before.samples);
+    assert_eq!(after.last_stored_ms, before.last_stored_ms);
+}
+
+/// A ledger's bytes.
+fn written(write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write(&mut bytes).unwrap();
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ledgers_that_were_written_down_say_what_the_living_ones_said() {
+    let tenant = |name: &str| vec![("X-Scope-OrgID".to_owned(), name.to_owned())];
+    let refuse = Refuse {
+        series: SeriesMatch::PerMillion {
+            seed: 1,
+            series: 20_000,
+        },
+        status: 409,
+        keep: Keep::Good,
+    };
+    let sink = Sink::start(SinkOptions {
+        verify: Some(data()),
+        tenant_headers: vec!["x-scope-orgid".to_owned()],
+        behaviour: Behaviour {
+            refuse: vec![refuse],
+            ..Behaviour::default()
+        },
+        ..SinkOptions::default()
+    })
+    .unwrap();
+    let data = DataOptions {
+        churn: Some(Churn {
+            share: 0.3,
+            every_scrapes: 2,
+        }),
+        histograms: true,
+        start_ms: Some(1_750_000_000_000),
+        ..data()
+    };
+    let load = |name| LoadOptions {
+        data: data.clone(),
+        headers: tenant(name),
+        ..options(&sink, Protocol::V2)
+    };
+    // The second tenant's samples come twice; the third's are told to a sink that is not asked.
+    let one = run(load("one")).await;
+    let two = run(load("two")).await;
+    let again = run(load("two")).await;
+    let elsewhere = Sink::start(SinkOptions::default()).unwrap();
+    let lost = run(LoadOptions {
+        url: elsewhere.url(),
+        ..load("three")
+    })
+    .await;
+    let loads = [&one, &two, &again, &lost];
+    let living = compare(&[&sink], &loads);
+    assert!(living.missing > 0, "{living}");
+    assert!(living.refused_stored > 0, "{living}");
+    assert!(living.duplicates > 0, "{living}");
+
+    let (stats, ledger) = sink.into_ledger().await;
+    assert_eq!(stats.duplicates, living.duplicates);
+    let kept = SinkLedger::read(&*written(|out| ledger.write(out))).unwrap();
+    let loads = loads.map(|load| {
+        let bytes = written(|out| load.write_ledger(out));
+        LoadReport::read_ledger(&*bytes).unwrap()
+    });
+    let loads: Vec<&LoadReport> = loads.iter().collect();
+    assert_eq!(compare(&[&kept], &loads), living);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ledger_that_is_not_whole_is_refused() {
+    let sink = sink(Behaviour::default());
+    let report = run(options(&sink, Protocol::V1)).await;
+    let (_, ledger) = sink.into_ledger().await;
+    let sink = written(|out| ledger.write(out));
+    let load = written(|out| report.write_ledger(out));
+    let cut = |bytes: &[u8]| bytes[..bytes.len() / 2].to_vec();
+    let told = |result: std::io::Error| result.to_string();
+    assert!(SinkLedger::read(&*cut(&sink)).is_err());
+    assert!(LoadReport::read_ledger(&*cut(&load)).is_err());
+    let other = SinkLedger::read(&*load).map_err(told).err().unwrap();
+    assert!(other.contains("bench load"), "{other}");
+    let text = String::from_utf8(load).unwrap();
+    let beyond = text.replacen("\"slot\":0", "\"slot\":4000000", 1);
+    let error = LoadReport::read_ledger(beyond.as_bytes()).map_err(told);
+    assert!(error.err().unwrap().contains("slot"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

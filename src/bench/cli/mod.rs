@@ -1,19 +1,22 @@
-//! `sluicegate bench load` and `sluicegate bench sink`.
+//! `sluicegate bench load`, `sluicegate bench sink` and `sluicegate bench compare`.
 
+mod compare;
 mod load;
+mod progress;
 mod sink;
 
 use std::error::Error;
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::MissedTickBehavior;
 
+pub use compare::CompareArgs;
 pub use load::LoadArgs;
 pub use sink::SinkArgs;
 
@@ -27,9 +30,14 @@ pub struct BenchArgs {
 #[derive(Debug, Subcommand)]
 enum BenchCommand {
     /// Send like a Prometheus, and say what became of every sample.
+    #[command(after_long_help = load::EXAMPLES)]
     Load(LoadArgs),
     /// Receive, count and check; be slow, down or strict on demand.
+    #[command(after_long_help = sink::EXAMPLES)]
     Sink(SinkArgs),
+    /// Hold what loads were told is written against what sinks have.
+    #[command(after_long_help = compare::EXAMPLES)]
+    Compare(CompareArgs),
 }
 
 /// How results are printed.
@@ -47,11 +55,13 @@ pub(crate) enum Output {
 /// The exit code is 0 if nothing went wrong with any sample, else 1.
 ///
 /// # Errors
-/// The arguments cannot be used together, the address cannot be bound, or stdout is closed.
+/// The arguments cannot be used together, the address cannot be bound, a ledger cannot be written or read, or
+/// stdout is closed.
 pub async fn run(args: BenchArgs) -> Result<ExitCode, Box<dyn Error + Send + Sync>> {
     match args.command {
         BenchCommand::Load(args) => load::run(args).await,
         BenchCommand::Sink(args) => sink::run(args).await,
+        BenchCommand::Compare(args) => compare::run(&args),
     }
 }
 
@@ -73,17 +83,22 @@ fn print(output: Output, result: &(impl fmt::Display + Serialize)) -> io::Result
     }
 }
 
-/// Prints a line a second on stderr while it is a terminal; never ends.
-async fn show_progress(mut line: impl FnMut() -> String) {
-    if !io::stderr().is_terminal() {
-        std::future::pending::<()>().await;
+/// A ledger that will be written at the end of a run. It is made at the beginning, so that a path that cannot
+/// be used is known before, and not after an hour.
+struct LedgerFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl LedgerFile {
+    fn create(path: &Path) -> Result<Self, String> {
+        let file = File::create(path).map_err(|error| compare::about(path, &error))?;
+        let path = path.to_owned();
+        Ok(Self { path, file })
     }
-    let mut seconds = tokio::time::interval(Duration::from_secs(1));
-    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        seconds.tick().await;
-        // A line that cannot be shown is no reason to stop.
-        writeln!(io::stderr(), "{}", line()).ok();
+
+    fn write(self, write: impl FnOnce(BufWriter<File>) -> io::Result<()>) -> Result<(), String> {
+        write(BufWriter::new(self.file)).map_err(|error| compare::about(&self.path, &error))
     }
 }
 

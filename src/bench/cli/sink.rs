@@ -3,18 +3,43 @@
 use std::error::Error;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{Output, interrupted, print, show_progress};
+use super::progress::{self, Told};
+use super::{LedgerFile, Output, interrupted, print};
 use crate::bench::data::DataOptions;
 use crate::bench::sink::{
-    Behaviour, Decoder, Delay, Fail, Hang, Keep, RateLimit, Refuse, SeriesMatch, Sink, SinkOptions,
-    SinkStats, V2Support, When,
+    Behaviour, Decoder, Delay, Down, Fail, Hang, Keep, RateLimit, Refuse, SeriesMatch, Sink,
+    SinkHandle, SinkOptions, SinkStats, V2Support, When,
 };
 use crate::units::{ByteSize, Span};
+
+/// Examples under `--help`.
+pub(super) const EXAMPLES: &str = "\
+Any path takes POSTs. GET /stats gives the numbers while it runs, as JSON; they come on stdout at its \
+end: after --duration, Ctrl-C or SIGTERM. The exit code is 0 if nothing came out of order, with wrong \
+bits or twice with different ones, else 1. Whatever goes wrong on demand combines.
+
+Check every bit of what `bench load` (seed 1) sends, with a ledger for `bench compare`:
+  sluicegate bench sink --verify 1 --ledger sink.ledger
+
+100 to 150 ms away, every 7th request 503, and down from second 30 to second 50:
+  sluicegate bench sink --delay 100ms --jitter 50ms --fail-every 7 \\
+      --down refuse --down-from 30s --down-for 20s
+
+A Prometheus: 400 for what is out of order, and nothing of a 1.0 request stays:
+  sluicegate bench sink --prometheus-rules --refuse pod=bad
+
+A Thanos: 409 for one series in a thousand, the others are stored; no 2.0:
+  sluicegate bench sink --refuse 1000/1000000 --refuse-status 409 \\
+      --refuse-keeps-rest --v2 unsupported
+
+Limits: 413 above 1 MiB, 429 with Retry-After above 10,000 samples a second:
+  sluicegate bench sink --max-body 1MiB --rate-limit 10000 --retry-after 5";
 
 /// Where to listen, what to check, and how to misbehave.
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
@@ -89,7 +114,16 @@ pub struct SinkArgs {
     /// Take samples in order only, as Prometheus does
     #[arg(long)]
     prometheus_rules: bool,
-    /// What to do with 2.0: store it, answer 415, or 204 and store nothing
+    /// Be down: refuse connections, or close them without an answer
+    #[arg(long, value_enum, value_name = "HOW")]
+    down: Option<DownArg>,
+    /// Be down from then on, and not at once
+    #[arg(long, value_name = "TIME", requires = "down")]
+    down_from: Option<Span>,
+    /// Come back after so much time [default: never]
+    #[arg(long, value_name = "TIME", requires = "down")]
+    down_for: Option<Span>,
+    /// What to do with 2.0: store it; store it without Written headers; 204 and store nothing; 415
     #[arg(long, value_enum, default_value_t)]
     v2: V2Arg,
     /// Take zstd, as VictoriaMetrics does
@@ -98,6 +132,9 @@ pub struct SinkArgs {
     /// Stop after so much time
     #[arg(long)]
     duration: Option<Span>,
+    /// Write down what it has, for `bench compare`
+    #[arg(long, value_name = "FILE", conflicts_with = "forget")]
+    ledger: Option<PathBuf>,
     /// How the result is printed
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
@@ -107,8 +144,41 @@ pub struct SinkArgs {
 enum V2Arg {
     #[default]
     Store,
-    Unsupported,
+    Silent,
     Ignore,
+    Unsupported,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum DownArg {
+    Refuse,
+    Close,
+}
+
+/// When it is down.
+pub(super) struct Outage {
+    how: Down,
+    from: Duration,
+    /// `None`: until its end.
+    time: Option<Duration>,
+}
+
+impl Outage {
+    /// Takes the receiver down and, if it is to come back, up again; never ends.
+    pub(super) async fn run(outage: Option<Self>, sink: &SinkHandle, well: Behaviour) {
+        if let Some(Self { how, from, time }) = outage {
+            tokio::time::sleep(from).await;
+            sink.set_behaviour(Behaviour {
+                down: Some(how),
+                ..well.clone()
+            });
+            if let Some(time) = time {
+                tokio::time::sleep(time).await;
+                sink.set_behaviour(well);
+            }
+        }
+        std::future::pending::<()>().await;
+    }
 }
 
 impl SinkArgs {
@@ -134,6 +204,18 @@ impl SinkArgs {
             tenant_label: self.tenant_label,
             behaviour,
         }
+    }
+
+    pub(super) fn outage(&self) -> Option<Outage> {
+        let how = match self.down? {
+            DownArg::Refuse => Down::Refused,
+            DownArg::Close => Down::Silent,
+        };
+        Some(Outage {
+            how,
+            from: self.down_from.unwrap_or_default().0,
+            time: self.down_for.map(|span| span.0),
+        })
     }
 
     fn behaviour(&self) -> Behaviour {
@@ -182,6 +264,7 @@ impl SinkArgs {
             refuse: self.refuse.iter().map(refuse).collect(),
             v2: match self.v2 {
                 V2Arg::Store => V2Support::Stored,
+                V2Arg::Silent => V2Support::Silent,
                 V2Arg::Unsupported => V2Support::Unsupported,
                 V2Arg::Ignore => V2Support::Ignored,
             },
@@ -194,7 +277,14 @@ impl SinkArgs {
 
 pub(super) async fn run(args: SinkArgs) -> Result<ExitCode, Box<dyn Error + Send + Sync>> {
     let (output, duration) = (args.output, args.duration);
-    let sink = Sink::start(args.into_options())?;
+    let outage = args.outage();
+    let ledger = args.ledger.as_deref().map(LedgerFile::create).transpose()?;
+    let mut options = args.into_options();
+    let well = options.behaviour.clone();
+    // Down from the start means from before the first connection.
+    let first = outage.as_ref().filter(|outage| outage.from.is_zero());
+    options.behaviour.down = first.map(|outage| outage.how);
+    let sink = Sink::start(options)?;
     // Scripts wait for this line; stdout is the result's.
     writeln!(io::stderr(), "listening on {}", sink.addr())?;
     let over = async {
@@ -206,10 +296,20 @@ pub(super) async fn run(args: SinkArgs) -> Result<ExitCode, Box<dyn Error + Send
     tokio::select! {
         result = interrupted() => result?,
         () = over => {}
-        () = show_progress(|| line(&sink.stats())) => {}
+        () = Outage::run(outage, &sink, well) => {}
+        () = progress::show(|| told(&sink.stats())) => {}
     }
-    let stats = sink.stop().await;
-    print(output, &stats)?;
+    // The numbers first: a ledger that cannot be written does not cost them too.
+    let stats = if let Some(file) = ledger {
+        let (stats, ledger) = sink.into_ledger().await;
+        print(output, &stats)?;
+        file.write(|out| ledger.write(out))?;
+        stats
+    } else {
+        let stats = sink.stop().await;
+        print(output, &stats)?;
+        stats
+    };
     let faults = stats.wrong + stats.conflicts + stats.order_violations;
     Ok(if faults == 0 {
         ExitCode::SUCCESS
@@ -218,16 +318,27 @@ pub(super) async fn run(args: SinkArgs) -> Result<ExitCode, Box<dyn Error + Send
     })
 }
 
-fn line(stats: &SinkStats) -> String {
-    format!(
-        "samples {}  series {}  requests {}  in flight {}  {:.1} B/sample  duplicates {}  out of order {}  wrong {}",
-        stats.samples + stats.histograms,
+fn told(stats: &SinkStats) -> Told {
+    let mut rest = format!(
+        "{} series  {:.1} B/sample  age p99 {} ms",
         stats.series,
-        stats.requests,
-        stats.in_flight,
         stats.bytes_per_sample(),
-        stats.duplicates,
-        stats.order_violations,
-        stats.wrong
-    )
+        stats.age_ms.p99
+    );
+    for (count, what) in [
+        (stats.in_flight, "in flight"),
+        (stats.duplicates, "duplicates"),
+        (stats.order_violations, "OUT OF ORDER"),
+        (stats.wrong, "WRONG"),
+        (stats.conflicts, "CONFLICTS"),
+    ] {
+        if count > 0 {
+            rest.push_str(&format!("  {count} {what}"));
+        }
+    }
+    Told {
+        share: None,
+        samples: stats.samples + stats.histograms,
+        rest,
+    }
 }

@@ -1,10 +1,12 @@
+use std::time::Duration;
+
 use clap::Parser;
 
 use super::*;
 use crate::bench::Protocol;
 use crate::bench::data::Churn;
 use crate::bench::load::Speed;
-use crate::bench::sink::{SeriesMatch, V2Support, When};
+use crate::bench::sink::{Down, SeriesMatch, V2Support, When};
 
 #[derive(Parser)]
 struct Cli {
@@ -93,9 +95,125 @@ fn nonsense_is_refused_when_it_is_parsed() {
         "load --url http://h/ --header none",
         "sink --hang nothing",
         "sink --weird",
+        "sink --down later",
+        "sink --down-for 20s",
+        "sink --forget --ledger x",
+        "compare --load x",
+        "compare --sink x",
     ] {
         assert!(parse(line).is_err(), "{line}");
     }
+}
+
+#[tokio::test]
+async fn a_sink_is_down_for_as_long_as_it_was_told() {
+    use crate::bench::load::{Load, LoadOptions, Stop};
+    use crate::bench::sink::{Behaviour, Sink, SinkOptions};
+    use tokio_util::sync::CancellationToken;
+
+    let well = Behaviour::default();
+    let down = Some(Down::Refused);
+    let sink = Sink::start(SinkOptions {
+        behaviour: Behaviour {
+            down,
+            ..well.clone()
+        },
+        ..SinkOptions::default()
+    })
+    .unwrap();
+    let load = Load::new(LoadOptions {
+        url: sink.url(),
+        stop: Stop {
+            samples: Some(100),
+            ..Stop::default()
+        },
+        ..LoadOptions::default()
+    })
+    .unwrap();
+    let progress = load.progress();
+    let mut load = tokio::spawn(load.run(CancellationToken::new()));
+    let refused = async {
+        while progress.summary().network_errors == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), refused)
+        .await
+        .expect("nobody listens");
+    let BenchCommand::Sink(args) =
+        parse("sink --down refuse --down-from 5ms --down-for 5ms").unwrap()
+    else {
+        panic!("not a sink");
+    };
+    let outage = args.outage();
+    let report = tokio::select! {
+        () = sink::Outage::run(outage, &sink, well) => unreachable!("it never ends"),
+        report = &mut load => report.unwrap(),
+    };
+    assert_eq!(report.summary.samples.acknowledged, 100);
+    assert_eq!(sink.stats().samples, 100);
+}
+
+#[tokio::test]
+async fn ledgers_on_disk_are_compared_and_the_exit_code_says_what_came_of_it() {
+    use crate::bench::load::{self, LoadOptions, Stop};
+    use crate::bench::sink::{Sink, SinkOptions};
+    use tokio_util::sync::CancellationToken;
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let sink = Sink::start(SinkOptions::default()).unwrap();
+    // By the command line, into a sink that is not asked afterwards, and into one that is.
+    let command = format!(
+        "load --url {} --nodes 1 --scrapes 1 --ledger {}",
+        sink.url(),
+        path("elsewhere")
+    );
+    let code = |line: String| async move {
+        let command = parse(&line).unwrap();
+        let ended = run(BenchArgs { command }).await;
+        ended
+            .map(|code| format!("{code:?}"))
+            .map_err(|e| e.to_string())
+    };
+    let [success, failure] =
+        [ExitCode::SUCCESS, ExitCode::FAILURE].map(|code| Ok(format!("{code:?}")));
+    assert_eq!(code(command).await, success);
+    let sink = Sink::start(SinkOptions::default()).unwrap();
+    let report = load::run(
+        LoadOptions {
+            url: sink.url(),
+            stop: Stop {
+                samples: Some(500),
+                ..Stop::default()
+            },
+            ..LoadOptions::default()
+        },
+        CancellationToken::new(),
+    )
+    .await
+    .unwrap();
+    let file = |name| File::create(folder.path().join(name)).unwrap();
+    report.write_ledger(file("load")).unwrap();
+    let (_, ledger) = sink.into_ledger().await;
+    ledger.write(file("sink")).unwrap();
+
+    let compare = |load: &str, sink: &str| {
+        code(format!(
+            "compare --load {} --sink {}",
+            path(load),
+            path(sink)
+        ))
+    };
+    assert_eq!(compare("load", "sink").await, success);
+    assert_eq!(compare("elsewhere", "sink").await, failure);
+    for (load, sink, told) in [("none", "sink", "none"), ("sink", "load", "bench sink")] {
+        let error = compare(load, sink).await.unwrap_err();
+        assert!(error.contains(told), "{error}");
+    }
+    let command = format!("sink --listen 127.0.0.1:0 --ledger {}", path("no/where"));
+    let error = code(command).await.unwrap_err();
+    assert!(error.contains("no/where"), "before it listens: {error}");
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 pub use histogram::{Flavour, digest, expected_exemplar, expected_histogram, from_v1, to_v1};
 pub use set::{DataSet, Item, Label, What};
 pub use values::{
@@ -22,7 +24,7 @@ pub use values::{
 };
 
 /// Which exporters there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
     /// Per node: node exporter, kubelet, cAdvisor, GPU exporter, application pods (820 series).
@@ -64,7 +66,7 @@ impl fmt::Display for Profile {
 }
 
 /// How series come and go.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Churn {
     /// Share of the slots whose series are replaced, 0 to 1.
     pub share: f64,
@@ -86,7 +88,7 @@ impl Default for Churn {
     clippy::struct_excessive_bools,
     reason = "each switches one independent thing on"
 )]
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DataOptions {
     /// Which exporters.
     pub profile: Profile,

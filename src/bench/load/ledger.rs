@@ -1,6 +1,13 @@
-//! What became of every sample that the generator had to send.
+//! What became of every sample that the generator had to send, in memory and as a file.
 
-use crate::bench::data::{Item, What};
+use std::io::{self, BufRead, Write};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::report::{LoadReport, LoadSummary};
+use crate::bench::data::{DataOptions, DataSet, Item, What};
+use crate::bench::ledger::{LedgerReader, LedgerWriter};
 
 /// What is known of a sample once its request is done with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,6 +125,78 @@ impl Ledger {
             .flat_map(both)
             .map(|item| (item, self.fate(item)))
             .filter(|(_, fate)| *fate != Fate::Unsent)
+    }
+}
+
+/// What the file's first line calls it.
+const KIND: &str = "sluicegate bench load";
+
+/// The data follow from their options, so the file has fates only.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    data: DataOptions,
+    headers: Vec<(String, String)>,
+}
+
+/// A slot with the words of its fates.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    slot: u32,
+    samples: Vec<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    markers: Vec<u64>,
+}
+
+impl LoadReport {
+    /// Writes the ledger as [`crate::bench::ledger`] says, with all that is needed to know which samples they
+    /// are.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write_ledger(&self, out: impl Write) -> io::Result<()> {
+        let data = DataOptions {
+            start_ms: Some(self.data.start_ms()),
+            ..self.data.options().clone()
+        };
+        let headers = self.headers.clone();
+        let mut writer = LedgerWriter::begin(out, KIND, &Head { data, headers })?;
+        let tracks = self.ledger.samples.iter().zip(&self.ledger.markers);
+        for (slot, (samples, markers)) in (0..).zip(tracks) {
+            if samples.is_empty() && markers.is_empty() {
+                continue;
+            }
+            writer.line(&Line {
+                slot,
+                samples: samples.clone(),
+                markers: markers.clone(),
+            })?;
+        }
+        writer.end()
+    }
+
+    /// Reads what [`Self::write_ledger`] wrote. The numbers of the run are not in it: they are zero.
+    ///
+    /// # Errors
+    /// What the system says, or why it is not such a file.
+    pub fn read_ledger(input: impl BufRead) -> io::Result<Self> {
+        let (mut reader, head) = LedgerReader::begin::<Head>(input, KIND)?;
+        let start_ms = head.data.start_ms.unwrap_or_default();
+        let data = Arc::new(DataSet::new(&head.data, start_ms));
+        let mut ledger = Ledger::new(data.slots());
+        while let Some(line) = reader.line::<Line>()? {
+            let slot = line.slot as usize;
+            if slot >= data.slots() {
+                return Err(reader.refuse(&"these data have no such slot"));
+            }
+            ledger.samples[slot] = line.samples;
+            ledger.markers[slot] = line.markers;
+        }
+        Ok(Self {
+            summary: LoadSummary::default(),
+            ledger,
+            data,
+            headers: head.headers,
+        })
     }
 }
 

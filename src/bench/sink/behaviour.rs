@@ -130,6 +130,8 @@ pub enum V2Support {
     /// They are stored.
     #[default]
     Stored,
+    /// They are stored, and answered without Written headers: the sender cannot know.
+    Silent,
     /// 415.
     Unsupported,
     /// 204 without Written headers, and nothing stored, as VictoriaMetrics does.

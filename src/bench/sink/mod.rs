@@ -7,6 +7,7 @@
 mod behaviour;
 mod decode;
 mod inspect;
+mod ledger;
 mod negotiate;
 mod scan;
 mod server;
@@ -32,10 +33,11 @@ pub use behaviour::{
     Behaviour, Delay, Down, Fail, Hang, Keep, RateLimit, Refuse, SeriesMatch, V2Support, When,
 };
 pub use decode::Decoder;
+pub use ledger::SinkLedger;
 pub use stats::{SinkStats, Spread};
 
 use self::store::Store;
-use super::compare::{Comparison, compare};
+use super::compare::{Comparison, Faults, Holdings, compare};
 use super::data::DataOptions;
 use super::load::LoadReport;
 
@@ -219,31 +221,11 @@ impl SinkHandle {
         }
     }
 
-    /// Whether a sample of the series with this key was accepted for the tenant of these request
-    /// headers. Needs [`SinkOptions::remember`] for all but the newest.
-    pub(super) fn has(&self, headers: &[(String, String)], key: u128, timestamp_ms: i64) -> bool {
-        let tenant_headers = self.shared.options.tenant_headers.iter();
-        let value_of = |name: &String| {
-            let own = headers
-                .iter()
-                .find(|(known, _)| known.eq_ignore_ascii_case(name));
-            own.map(|(_, value)| value.as_str())
-        };
-        let values: Vec<&str> = tenant_headers.filter_map(value_of).collect();
-        let key = tenant_key(key, &values.join(TENANT_SEPARATOR));
-        self.shared.peek(|store| store.table.has(key, timestamp_ms))
-    }
-
     /// The samples that were accepted again since the last call, in the order of their arrival. Needs
     /// [`SinkOptions::list_repeats`].
     pub fn take_repeats(&self) -> Vec<Repeat> {
         self.shared
             .update(|store| std::mem::take(&mut store.repeats))
-    }
-
-    /// Samples accepted at least once; 0 without [`SinkOptions::remember`].
-    pub(super) fn distinct(&self) -> u64 {
-        self.shared.peek(|store| store.table.distinct())
     }
 
     /// What is missing here of what a load was told is written; see [`compare`](super::compare).
@@ -253,10 +235,42 @@ impl SinkHandle {
 
     /// Closes everything, and gives the last numbers.
     pub async fn stop(self) -> SinkStats {
+        self.close().await;
+        self.stats()
+    }
+
+    /// Closes everything, and gives the last numbers and all that it has, to be written down. Needs
+    /// [`SinkOptions::remember`].
+    pub async fn into_ledger(self) -> (SinkStats, SinkLedger) {
+        self.close().await;
+        let stats = self.stats();
+        let table = self.shared.update(|store| std::mem::take(&mut store.table));
+        let tenant_headers = self.shared.options.tenant_headers.clone();
+        let ledger = SinkLedger::new(tenant_headers, Faults::from(&stats), table);
+        (stats, ledger)
+    }
+
+    async fn close(&self) {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        self.stats()
+    }
+}
+
+/// Needs [`SinkOptions::remember`] for all but the newest sample of each series.
+impl Holdings for SinkHandle {
+    fn has(&self, headers: &[(String, String)], key: u128, timestamp_ms: i64) -> bool {
+        let tenant = tenant_of(headers, &self.shared.options.tenant_headers);
+        let key = tenant_key(key, &tenant);
+        self.shared.peek(|store| store.table.has(key, timestamp_ms))
+    }
+
+    fn distinct(&self) -> u64 {
+        self.shared.peek(|store| store.table.distinct())
+    }
+
+    fn faults(&self) -> Faults {
+        Faults::from(&self.stats())
     }
 }
 
@@ -268,6 +282,18 @@ impl Drop for SinkHandle {
 
 /// Between the values of several tenant headers.
 const TENANT_SEPARATOR: &str = "|";
+
+/// The tenant of a sender with these headers: the values of those that name tenants, joined.
+fn tenant_of(headers: &[(String, String)], names: &[String]) -> String {
+    let value_of = |name: &String| {
+        let own = headers
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name));
+        own.map(|(_, value)| value.as_str())
+    };
+    let values: Vec<&str> = names.iter().filter_map(value_of).collect();
+    values.join(TENANT_SEPARATOR)
+}
 
 /// Key of a series of one tenant: tenants may hold the same labels, each with samples of its own.
 fn tenant_key(key: u128, tenant: &str) -> u128 {

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming as IncomingBody};
-use hyper::header::{HeaderValue, RETRY_AFTER};
+use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::{Duration, sleep};
@@ -23,6 +23,9 @@ use crate::bench::load::WRITTEN_HEADERS;
 
 /// Compressed bytes above which a body is 413 whatever the behaviour; as in Prometheus.
 const BODY_MAX_BYTES: u64 = 32 << 20;
+
+/// Where the numbers are read.
+const STATS_PATH: &str = "/stats";
 
 /// The connection is to be closed without an answer.
 #[derive(Debug)]
@@ -84,6 +87,9 @@ pub(super) async fn handle(
     shared: Arc<Shared>,
     request: Request<IncomingBody>,
 ) -> Result<Response<Full<Bytes>>, Closed> {
+    if request.method() == Method::GET && request.uri().path() == STATS_PATH {
+        return numbers(&shared);
+    }
     let mut flight = Flight::start(&shared);
     let behaviour = shared.behaviour();
     let (parts, body) = request.into_parts();
@@ -101,6 +107,18 @@ pub(super) async fn handle(
     let answer = exchange.answer().await;
     flight.answered = Some(answer.status);
     Ok(answer.into_response())
+}
+
+/// The numbers now, as JSON: for whoever waits for something. It is no request of the protocol, and counts as
+/// none.
+fn numbers(shared: &Shared) -> Result<Response<Full<Bytes>>, Closed> {
+    let stats = shared.peek(|store| store.counting.snapshot());
+    let mut text = serde_json::to_string_pretty(&stats).map_err(|_| Closed)?;
+    text.push('\n');
+    let mut response = Response::new(Full::from(text));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    Ok(response)
 }
 
 /// Reads a body, slowly if asked to. One that is too large is read to its end all the same: an
@@ -304,8 +322,9 @@ impl Exchange<'_> {
             };
             store.store(incoming, self.behaviour)
         });
+        let tells = protocol == Protocol::V2 && self.behaviour.v2 != V2Support::Silent;
         Answer {
-            written: (protocol == Protocol::V2).then_some(written),
+            written: tells.then_some(written),
             ..Answer::new(status, message)
         }
     }

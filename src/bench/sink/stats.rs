@@ -6,6 +6,8 @@ use std::fmt;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::bench::compare::Faults;
+
 /// Texts of wrong samples that are kept.
 const EXAMPLES_MAX: usize = 10;
 /// Ages above a year count as a year.
@@ -91,6 +93,11 @@ pub struct SinkStats {
     pub with_start_timestamp: u64,
     /// Of these, wrong ones.
     pub wrong_start_timestamps: u64,
+    /// Wall clock when a sample or histogram was first stored, milliseconds since the epoch; 0 before.
+    pub first_stored_ms: i64,
+    /// The same of the latest one that was not a duplicate: with the first it gives the rate, and with the
+    /// end of an outage the time that it took to catch up.
+    pub last_stored_ms: i64,
     /// Age of samples and histograms when they are stored, in milliseconds.
     pub age_ms: Spread,
     /// Distinct pairs of job and instance in a stored request.
@@ -105,10 +112,31 @@ pub struct SinkStats {
     pub violations: BTreeMap<&'static str, u64>,
 }
 
+impl From<&SinkStats> for Faults {
+    fn from(stats: &SinkStats) -> Self {
+        Self {
+            duplicates: stats.duplicates,
+            conflicts: stats.conflicts,
+            order_violations: stats.order_violations,
+            wrong: stats.wrong,
+        }
+    }
+}
+
 impl SinkStats {
     /// Samples and histograms accepted for the first time.
     pub fn distinct(&self) -> u64 {
         self.samples + self.histograms - self.duplicates - self.conflicts
+    }
+
+    /// Distinct samples a second, from the first stored to the last; 0 if they were stored at once.
+    pub fn rate(&self) -> f64 {
+        let seconds = (self.last_stored_ms - self.first_stored_ms) as f64 / 1e3;
+        if seconds > 0.0 {
+            self.distinct() as f64 / seconds
+        } else {
+            0.0
+        }
     }
 
     /// Compressed bytes of stored bodies for each sample or histogram in them.
@@ -140,6 +168,7 @@ impl fmt::Display for SinkStats {
             self.stored_bytes,
             self.bytes_per_sample()
         )?;
+        writeln!(f, "rate        {:.0} distinct samples/s", self.rate())?;
         writeln!(f, "a request   elements {}", self.elements_per_request)?;
         writeln!(f, "            targets {}", self.targets_per_request)?;
         writeln!(f, "age ms      {}", self.age_ms)?;
@@ -178,6 +207,15 @@ impl Counting {
             elements_per_request: Spread::of(&self.elements),
             ..self.stats.clone()
         }
+    }
+
+    /// Something was stored that was not there before.
+    pub(super) fn news(&mut self, now_ms: i64) {
+        let stats = &mut self.stats;
+        if stats.first_stored_ms == 0 {
+            stats.first_stored_ms = now_ms;
+        }
+        stats.last_stored_ms = stats.last_stored_ms.max(now_ms);
     }
 
     /// So many samples of this age; those from the future count as new.

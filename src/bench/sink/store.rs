@@ -85,12 +85,16 @@ impl Store {
         });
         let mut written = [0; 3];
         if keeps {
+            let distinct = self.counting.stats.distinct();
             let good = |place: usize| refusals.get(place).is_none_or(Option::is_none);
             for (place, finding) in findings.iter().enumerate() {
                 if good(place) {
                     self.accept(finding);
                     written[finding.kind as usize] += 1;
                 }
+            }
+            if self.counting.stats.distinct() > distinct {
+                self.counting.news(incoming.now_ms);
             }
             self.count(incoming, written);
         }

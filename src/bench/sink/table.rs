@@ -5,11 +5,11 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 /// Timestamps that follow each other at one distance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Run {
-    first: i64,
-    last: i64,
+pub(super) struct Run {
+    pub(super) first: i64,
+    pub(super) last: i64,
     /// 0 while there is only one.
-    step: i64,
+    pub(super) step: i64,
 }
 
 impl Run {
@@ -37,6 +37,16 @@ impl Run {
         self.step = step;
         self.last = timestamp_ms;
         true
+    }
+
+    /// A whole number of steps from the first to the last.
+    pub(super) fn is_sound(&self) -> bool {
+        let length = self.last.checked_sub(self.first);
+        match (length, self.step) {
+            (Some(0), 0) => true,
+            (Some(length), step) => step > 0 && length > 0 && length % step == 0,
+            (None, _) => false,
+        }
     }
 
     fn len(&self) -> u64 {
@@ -138,6 +148,23 @@ impl Table {
         self.entries
             .get(&key)
             .is_some_and(|entry| entry.newest_ms == timestamp_ms || entry.seen(timestamp_ms))
+    }
+
+    /// Every series with the runs of its timestamps, in the order of arrival.
+    pub(super) fn series_runs(&self) -> impl Iterator<Item = (u128, &[Run])> {
+        let entries = self.entries.iter();
+        entries.map(|(key, entry)| (*key, entry.runs.as_slice()))
+    }
+
+    /// Puts a series back as [`Self::series_runs`] gave it; the bits of its samples are not known any more.
+    pub(super) fn restore(&mut self, key: u128, runs: Vec<Run>) {
+        let newest_ms = runs.iter().map(|run| run.last).max().unwrap_or(i64::MIN);
+        let entry = Entry {
+            newest_ms,
+            newest_bits: 0,
+            runs,
+        };
+        self.entries.insert(key, entry);
     }
 
     /// Distinct samples of all series; 0 without memory of timestamps.

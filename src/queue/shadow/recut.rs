@@ -117,6 +117,7 @@ impl Stretch {
             limits: LaneLimits::new(u64::MAX / 4, 1, batch, bytes, base.limits.deadline)
                 .with_window(window),
             eager: cut == Cut::AsSent,
+            passthrough: false,
             min_shards: 1,
             max_shards: 1,
             min_backoff: Duration::ZERO,
