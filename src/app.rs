@@ -7,21 +7,24 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::AdminServer;
+use crate::admin::{self, AdminServer};
 use crate::clock::Instant;
-use crate::config::{AckMode, Config};
+use crate::config::{AckMode, Config, Mode};
 use crate::ingest::activity::Activity;
 use crate::ingest::attach::{Attachments, ORPHAN_FOR};
 use crate::ingest::handler::Ingest;
 use crate::ingest::meter::IngestMetrics;
-use crate::ingest::permits::MemoryShare;
+use crate::ingest::permits::{BodyShare, MemoryShare};
 use crate::ingest::server::DataServer;
+use crate::listen::descriptors;
 use crate::log::disk::fs::OsFs;
 use crate::log::disk::medium::Medium;
 use crate::log::{QueueIndex, Readers, Seq};
 use crate::metrics::Registry;
 use crate::queue::handle::{Queue, WalkOptions};
 use crate::queue::sender::Encoders;
+use crate::queue::shadow::thread::ShadowOptions;
+use crate::queue::shadow::{Bounds, ShadowTimes};
 use crate::status::{About, Status};
 use crate::wire::decoded::IdentityKey;
 
@@ -41,6 +44,8 @@ const CLOSE_WAIT: Duration = Duration::from_secs(3);
 const STOP_TICK: Duration = Duration::from_millis(50);
 /// How often orphans are looked through.
 const ORPHAN_TICK: Duration = Duration::from_secs(5);
+/// File descriptors for the log, the journals and the runtime.
+const FILES: usize = 64;
 /// How often histograms are folded.
 const UPKEEP_TICK: Duration = Duration::from_secs(5);
 
@@ -69,6 +74,14 @@ impl App {
     /// # Errors
     /// When an address cannot be bound or a receiver's settings cannot work.
     pub async fn build(config: &Config) -> Result<Self, String> {
+        Self::build_with(config, ShadowTimes::default()).await
+    }
+
+    /// The same, with other times for what is measured towards `discard:`.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub async fn build_with(config: &Config, shadow: ShadowTimes) -> Result<Self, String> {
         let registry = Arc::new(Registry::new());
         let on_disk = config.ack == AckMode::Fsync;
         let shares = Shares::of(config.memory_limit.0, on_disk);
@@ -89,7 +102,16 @@ impl App {
             encoders: Arc::new(Encoders::new(cores)),
             memory: queue_memory(&shares, config.queues.len()),
             eager: storage.ack == AckMode::Upstream,
+            shadow: ShadowOptions {
+                times: shadow,
+                bounds: Bounds::within(config.memory_limit.0),
+            },
+            mode: config.mode,
+            max_connections: config.ingest.max_connections,
         };
+        if config.mode == Mode::Passthrough {
+            tracing::info!("{}", parts::ceiling(storage.ack));
+        }
         let mut queues = Vec::new();
         for ((index, queue), resume) in config.queues.iter().enumerate().zip(storage.resumes) {
             let parts = queue_parts(queue, QueueIndex(index as u8), resume, &common)?;
@@ -103,13 +125,13 @@ impl App {
             readers: Arc::new(AllQueues(queues.clone())),
             attachments: Arc::new(Attachments::default()),
             key: walk.key,
-            bodies: MemoryShare::new(shares.bodies),
+            bodies: BodyShare::new(shares.bodies),
             decoding: MemoryShare::new(shares.decoding),
             stopping: stopping_seen.clone(),
             activity: Activity::default(),
             metrics: IngestMetrics::new(Arc::clone(&registry)),
         });
-        let connections = config.ingest.max_connections;
+        let connections = connections(config);
         let bind = |what: &str, addr: SocketAddr, error: std::io::Error| {
             format!("cannot listen on {addr} ({what}): {error}")
         };
@@ -127,7 +149,8 @@ impl App {
             registry,
             queues,
             ingest,
-            connections: data.open_connections(),
+            connections: data.places(),
+            mode: config.mode,
             ack: storage.ack,
             storage_trouble: storage.trouble,
             medium: config
@@ -252,6 +275,25 @@ impl App {
         }
         stopped
     }
+}
+
+/// Connections of senders that fit beside the files and connections that the rest needs.
+fn connections(config: &Config) -> usize {
+    let allowed = config.ingest.max_connections;
+    let shards = config.queues.iter().map(|queue| queue.limits.max_shards);
+    let kept = FILES + admin::CONNECTIONS + shards.sum::<usize>();
+    let descriptors = descriptors::raise();
+    let fit = descriptors::connections(allowed, descriptors, kept as u64);
+    if fit < allowed {
+        tracing::warn!(
+            descriptors,
+            connections = fit,
+            allowed,
+            "fewer connections of senders than server.max_connections allows: the limit of open files \
+             (ulimit -n) leaves no more"
+        );
+    }
+    fit
 }
 
 /// A stop under way.

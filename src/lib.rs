@@ -15,6 +15,7 @@ pub mod units;
 pub mod vital;
 
 pub mod ingest;
+pub mod listen;
 pub mod log;
 pub mod model;
 pub mod queue;
@@ -22,4 +23,6 @@ pub mod wire;
 
 pub mod admin;
 pub mod bench;
+pub mod demo;
 pub mod storage;
+pub mod verify;

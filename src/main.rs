@@ -1,13 +1,16 @@
 //! The `sluicegate` binary: command line in, exit code out.
 
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 use std::process::ExitCode;
 
 use sluicegate::app::App;
 use sluicegate::bench::{self, cli::BenchArgs};
+use sluicegate::cli::demo::DemoArgs;
 use sluicegate::cli::{Cli, Command, RunArgs, exit};
 use sluicegate::config;
+use sluicegate::report::text;
 use sluicegate::storage::cli::{Ended, StorageArgs};
+use sluicegate::verify::cli::{self as verify_cli, VerifyArgs};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -20,6 +23,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Run(args) => run(&args),
+        Command::Demo(args) => demo(&args),
         Command::Check(args) => match args.run(&mut std::io::stdout()) {
             Ok(code) => ExitCode::from(code),
             Err(_) => ExitCode::from(exit::FAILED),
@@ -30,6 +34,7 @@ fn main() -> ExitCode {
         }
         Command::Bench(args) => bench(*args),
         Command::Storage(args) => storage(&args),
+        Command::Verify(args) => verify(&args),
     }
 }
 
@@ -40,6 +45,47 @@ fn storage(args: &StorageArgs) -> ExitCode {
         Ok(Ended::Damaged) => exit::FAILED,
         Ok(Ended::Usage) => exit::USAGE,
         Ok(Ended::Unreadable) => exit::UNREADABLE,
+        // Nobody reads what is printed.
+        Err(_) => exit::FAILED,
+    })
+}
+
+fn demo(args: &DemoArgs) -> ExitCode {
+    let mut out = std::io::stdout();
+    let terminal = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    match sluicegate::demo::run(args, &mut out, terminal) {
+        Ok(true) => ExitCode::from(exit::OK),
+        Ok(false) => ExitCode::from(exit::FAILED),
+        Err(error) => {
+            say(&mut std::io::stderr(), &format!("sluicegate demo: {error}"));
+            ExitCode::from(exit::FAILED)
+        }
+    }
+}
+
+fn verify(args: &VerifyArgs) -> ExitCode {
+    use verify_cli::Ended;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let stop = async {
+        // Without a handler the signal ends the process by itself.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let ended = runtime.and_then(|runtime| {
+        let (out, errors) = (&mut std::io::stdout(), &mut std::io::stderr());
+        let ended = runtime.block_on(args.run(out, errors, stop));
+        // A name that does not resolve keeps a thread busy.
+        runtime.shutdown_timeout(LAST_WORDS);
+        ended
+    });
+    ExitCode::from(match ended {
+        Ok(Ended::Same) => exit::OK,
+        Ok(Ended::Different) => exit::FAILED,
+        Ok(Ended::Usage) => exit::USAGE,
+        Ok(Ended::Unreachable) => exit::UNREACHABLE,
         // Nobody reads what is printed.
         Err(_) => exit::FAILED,
     })
@@ -102,6 +148,8 @@ fn run(args: &RunArgs) -> ExitCode {
     }
 }
 
+/// A shadow report is printed at a stop once this part of it is measured: one minute of ten.
+const SHADOW_TOLD: f64 = 0.1;
 /// How long what is still under way on other threads may take at the end.
 const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(200);
 
@@ -124,6 +172,7 @@ async fn serve(config: &config::Config) -> Result<ExitCode, String> {
         &mut std::io::stdout(),
         &format!("sluicegate ready data={data} admin={admin}"),
     );
+    let status = app.status();
     let (first, stopped) = (tokio::sync::Notify::new(), tokio::sync::Notify::new());
     let running = async {
         let done = app.run(first.notified()).await;
@@ -137,7 +186,13 @@ async fn serve(config: &config::Config) -> Result<ExitCode, String> {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
     };
     tokio::select! {
-        _ = running => Ok(ExitCode::from(exit::OK)),
+        _ = running => {
+            // Whoever looked at their own data for a minute, and stops, wants to know.
+            if let Some(told) = text::shadows(&status.report(), SHADOW_TOLD) {
+                say(&mut std::io::stdout(), &told);
+            }
+            Ok(ExitCode::from(exit::OK))
+        }
         () = signals => {
             tracing::warn!("second signal: stopping at once");
             Ok(ExitCode::from(exit::FAILED))

@@ -57,8 +57,9 @@ catalogue! {
     REQUEST_SECONDS = Histogram "request_duration_seconds" [] "Time from a request's headers to its answer.";
     REQUESTS_IN_FLIGHT = Gauge "requests_in_flight" [] "Requests being received or waiting for their answer.";
     CONNECTIONS = Gauge "connections" [] "Open connections of senders.";
-    CONNECTIONS_REJECTED = Counter "connections_rejected_total" [] "Connections closed at once because as many as `server.max_connections` were open.";
-    CONNECTIONS_CLOSED = Counter "connections_closed_total" ["reason"] "Connections of senders closed because they did not get on: no or dripping headers, idle for long, or not reading.";
+    CONNECTIONS_REJECTED = Counter "connections_rejected_total" [] "Connections closed at once because as many as `server.max_connections` were open and at work.";
+    CONNECTIONS_CLOSED = Counter "connections_closed_total" ["reason"] "Connections of senders closed by us: headers that did not come (`header_timeout`), no request for long (`idle`), answers not read (`write_timeout`), bodies that came too slowly (`body_timeout`: not complete after 25 s, `body_rate`: below 4 KiB/s, `body_pressure`: dripping while others waited for memory), and silent, dripping or idle ones that made way for a new one when all places were taken (`made_way`).";
+    ABORTED = Counter "requests_aborted_total" ["missing"] "Requests that ended without an answer because their sender hung up or was hung up on: in the middle of their `body`, or before their `answer`.";
     RECEIVED = Counter "received_samples_total" ["proto", "kind"] "Elements admitted, by protocol and kind (sample, histogram, exemplar).";
     REFUSED = Counter "refused_samples_total" ["reason", "kind"] "Elements of series that were refused by themselves while the rest of their request was admitted.";
     RECEIVED_BYTES = Counter "received_bytes_total" [] "Compressed bytes of admitted requests.";

@@ -1,14 +1,14 @@
 //! What the process tells about itself, gathered when somebody asks.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::clock::Instant;
-use crate::config::AckMode;
+use crate::config::{AckMode, Mode};
 use crate::ingest::handler::Ingest;
+use crate::listen::Places;
 use crate::log::disk::DiskLog;
 use crate::log::disk::medium::Medium;
 use crate::metrics::{self, Registry};
@@ -51,7 +51,9 @@ pub struct Status {
     /// The door.
     pub ingest: Arc<Ingest>,
     /// Open connections of senders.
-    pub connections: Arc<AtomicUsize>,
+    pub connections: Arc<Places>,
+    /// What is sent.
+    pub mode: Mode,
     /// What a 2xx means.
     pub ack: AckMode,
     /// Why that is not what was asked for.
@@ -91,11 +93,7 @@ impl Status {
         let set = |def, labels: &[&str], value: f64| self.registry.set(def, labels, value);
         set(&metrics::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
         set(&metrics::CONFIG_QUEUES, &[], self.queues.len() as f64);
-        set(
-            &metrics::CONNECTIONS,
-            &[],
-            self.connections.load(Ordering::Relaxed) as f64,
-        );
+        set(&metrics::CONNECTIONS, &[], self.connections.open() as f64);
         set(
             &metrics::REQUESTS_IN_FLIGHT,
             &[],
@@ -127,7 +125,7 @@ impl Status {
     }
 
     /// Memory accounted for, by what holds it.
-    fn memory_parts(&self) -> [(&'static str, u64); 7] {
+    fn memory_parts(&self) -> [(&'static str, u64); 8] {
         let gauges: Vec<_> = self
             .queues
             .iter()
@@ -144,7 +142,14 @@ impl Status {
             ("lanes", sum(|gauges| gauges.lane_bytes)),
             ("series", sum(|gauges| gauges.table_bytes)),
             ("runs", sum(|gauges| gauges.run_bytes)),
+            ("shadow", self.shadow_bytes()),
         ]
+    }
+
+    /// What is held to be measured, of queues that send nowhere.
+    fn shadow_bytes(&self) -> u64 {
+        let facts = self.queues.iter().filter_map(|queue| queue.shadow_facts());
+        facts.map(|facts| facts.memory as u64).sum()
     }
 
     fn publish_disk(&self) {

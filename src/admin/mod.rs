@@ -11,12 +11,15 @@
 //! | `/api/v1/page` | the parts of the page, for its script |
 //!
 //! The last three answer loopback peers only, see [`access`].
+//!
+//! Who does not get on, or has only nothing to say, is treated as on the data listener: see [`crate::listen`].
 
 pub mod access;
 mod html;
 mod page;
 mod panels;
 mod queue_panel;
+mod shadow_panel;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -34,12 +37,20 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Instant;
+use crate::listen::{Head, IDLE, Places, Watched, overdue};
 use crate::status::Status;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 /// Of the text format that Prometheus scrapes.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
+/// Connections at once: probes, scrapes, and a few people.
+pub const CONNECTIONS: usize = 64;
+/// Bytes of a request's headers.
+const HEADER_BYTES_MAX: usize = 64 << 10;
+/// Between two warnings of the same thing.
+const QUIET: Duration = Duration::from_secs(60);
 /// Pause after the system refuses to accept (no file descriptors): what is open may finish.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const INDEX: &str = "\
@@ -72,6 +83,7 @@ const GUARDS: [(HeaderName, &str); 5] = [
 pub struct AdminServer {
     listener: TcpListener,
     status: Arc<Status>,
+    places: Arc<Places>,
 }
 
 impl AdminServer {
@@ -80,6 +92,7 @@ impl AdminServer {
         Ok(Self {
             listener: TcpListener::bind(addr).await?,
             status,
+            places: Places::new(CONNECTIONS),
         })
     }
 
@@ -90,6 +103,7 @@ impl AdminServer {
 
     /// Serves until `stop`.
     pub async fn serve(self, stop: CancellationToken) {
+        let mut warned: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
@@ -98,24 +112,45 @@ impl AdminServer {
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept connections (admin)");
+                    if warned.is_none_or(|at| at.elapsed() >= QUIET) {
+                        warned = Some(Instant::now());
+                        tracing::warn!(%error, "cannot accept connections (admin)");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
+            // When all are at work: the connection is closed, and a probe or scrape comes again.
+            let Some(place) = self.places.take(Instant::now()) else {
+                continue;
+            };
             let (status, stop) = (Arc::clone(&self.status), stop.clone());
             tokio::spawn(async move {
+                let pulse = &place.pulse;
+                let stream = Watched::new(stream, Arc::clone(pulse));
+                let noted = Arc::clone(pulse);
                 let service = service_fn(move |request: Request<Incoming>| {
-                    let status = Arc::clone(&status);
-                    async move { Ok::<_, Infallible>(answer(&request, peer.ip(), &status)) }
+                    let (status, pulse) = (Arc::clone(&status), Arc::clone(&noted));
+                    async move {
+                        let head = pulse.request(Instant::now());
+                        let answer = answer(&request, head, peer.ip(), &status);
+                        pulse.answer(Instant::now());
+                        Ok::<_, Infallible>(answer)
+                    }
                 });
                 let connection = http1::Builder::new()
                     .timer(TokioTimer::new())
+                    .header_read_timeout(IDLE)
+                    .max_header_size(HEADER_BYTES_MAX)
+                    .max_buf_size(HEADER_BYTES_MAX)
                     .serve_connection(TokioIo::new(stream), service);
                 tokio::select! {
                     ended = connection => if let Err(error) = ended {
                         tracing::debug!(%error, "admin connection");
                     },
+                    why = overdue(pulse) => {
+                        tracing::debug!(reason = why.as_str(), "closed an admin connection");
+                    }
                     () = stop.cancelled() => {}
                 }
             });
@@ -123,8 +158,21 @@ impl AdminServer {
     }
 }
 
-fn answer<B>(request: &Request<B>, peer: IpAddr, status: &Status) -> Response<Full<Bytes>> {
-    let mut response = route(request, peer, status);
+fn answer<B>(
+    request: &Request<B>,
+    head: Option<Head>,
+    peer: IpAddr,
+    status: &Status,
+) -> Response<Full<Bytes>> {
+    let mut response = if head == Some(Head::Sized) {
+        route(request, peer, status)
+    } else {
+        // Nothing here is asked for with chunks, or in a way that can be read in two ways.
+        let mut refused = text(StatusCode::BAD_REQUEST, TEXT, "only GET\n".to_owned());
+        let close = HeaderValue::from_static("close");
+        refused.headers_mut().insert(header::CONNECTION, close);
+        refused
+    };
     for (name, value) in GUARDS {
         let value = HeaderValue::from_static(value);
         response.headers_mut().insert(name, value);
@@ -170,10 +218,14 @@ fn route<B>(request: &Request<B>, peer: IpAddr, status: &Status) -> Response<Ful
     }
 }
 
-/// `Host`; one that is no text is a name that nobody may have.
+/// `Host`; one that is no text, or stands there twice, is a name that nobody may have.
 fn host(headers: &HeaderMap) -> Option<&str> {
-    let host = headers.get(header::HOST)?;
-    Some(host.to_str().unwrap_or_default())
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next()?;
+    Some(match hosts.next() {
+        None => host.to_str().unwrap_or_default(),
+        Some(_) => "",
+    })
 }
 
 fn told(path: &str, status: &Status) -> Response<Full<Bytes>> {

@@ -12,6 +12,7 @@ use super::html::Html;
 use super::panels;
 use super::queue_panel;
 use crate::report::text::long;
+use crate::report::verdict::is_failing;
 use crate::report::words::{bytes, moment, percent, rate, short, time};
 use crate::report::{DrainState, Finding, Level, QueuePart, Report};
 
@@ -165,6 +166,9 @@ fn waiting(report: &Report) -> Html {
         }
         Some(drain) if drain.state == DrainState::Stopped => "nothing goes out".to_owned(),
         _ if waits == 0 => "nothing waits".to_owned(),
+        _ if queue.is_some_and(|queue| is_failing(report, queue)) => {
+            "the receiver takes none".to_owned()
+        }
         _ => "on their way".to_owned(),
     };
     tile("Waiting", &short(waits), "samples", &under)

@@ -129,3 +129,13 @@ fn all_kinds_of_queues_find_their_place() {
         "a report of nothing is a page too"
     );
 }
+
+#[test]
+fn what_waits_for_a_receiver_that_takes_nothing_is_not_on_its_way() {
+    let mut report = outage();
+    report.queues[0].drain.state = DrainState::Steady;
+    let html = page(&report);
+    assert!(html.contains("the receiver takes none") && !html.contains("on their way"));
+    report.queues[0].endpoint.failing = None;
+    assert!(page(&report).contains("on their way"));
+}

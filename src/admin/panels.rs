@@ -1,7 +1,7 @@
 //! The part of the page about the process: what an acknowledgement means, memory, storage, senders. Pure.
 
 use super::html::Html;
-use crate::report::text::long;
+use crate::report::text::{long, process};
 use crate::report::words::{bytes, count, latency, moment, plural, short};
 use crate::report::{AtRisk, Report, SenderAnswer, Storage};
 
@@ -214,10 +214,12 @@ fn memory(report: &Report) -> Html {
             "lanes" => "Lanes and batches",
             "series" => "Series",
             "runs" => "What is settled",
+            "shadow" => "Shadow report",
             other => other,
         };
         Html::row(name, &text(&bytes(part.bytes as f64)))
     });
-    let rows = [all].into_iter().chain(parts);
+    let process = Html::row("Process", &text(&process(&report.process)));
+    let rows = [all].into_iter().chain(parts).chain([process]);
     Html::card("memory", "Memory", &Html::table(rows))
 }

@@ -1,7 +1,8 @@
 //! The part of the page about queues. Pure.
 
 use super::html::Html;
-use crate::report::text::{long, shard_sum};
+use super::shadow_panel;
+use crate::report::text::{ceiling_sum, long, shard_sum};
 use crate::report::words::{bytes, count, latency, moment, percent, plural, rate, short, time};
 use crate::report::{EndpointPart, ErrorPart, QueuePart, Report};
 
@@ -23,7 +24,9 @@ fn card(report: &Report, queue: &QueuePart) -> Html {
         block("Samples", &books(report, queue)),
     ];
     let blocks = Html::element("div", "blocks", &blocks.into_iter().collect());
+    let shadow = queue.shadow.as_ref().map(shadow_panel::shadow);
     let errors = errors(&queue.errors, report.now_ms);
+    let errors = shadow.unwrap_or_default().and(&errors);
     let required = if queue.required {
         ""
     } else {
@@ -59,6 +62,10 @@ fn shards(queue: &QueuePart) -> Html {
     .collect();
     let figures = Html::element("div", "figures", &figures);
     let mut out = figures.and(&Html::element("p", "sum", &text(&shard_sum(shards))));
+    if let Some(ceiling) = &queue.ceiling {
+        let ceiling = format!("Passthrough: {}.", ceiling_sum(ceiling));
+        out = out.and(&Html::element("p", "sum", &text(&ceiling)));
+    }
     if shards.waiting_batches > 0 {
         let wait = if shards.waiting_batches == 1 {
             "waits"

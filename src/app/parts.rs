@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::config::{
-    self, AckMode, Compression, Config, EndpointConfig, Password, ProtobufMessage, QueueConfig,
-    ReceiverProfile,
+    self, AckMode, Compression, Config, EndpointConfig, Mode, Password, ProtobufMessage,
+    QueueConfig, ReceiverProfile,
 };
 use crate::ingest::handler::{IngestOptions, Promise};
 use crate::log::{Log, QueueIndex};
@@ -15,6 +15,7 @@ use crate::queue::lanes::LaneLimits;
 use crate::queue::protocol::ProtocolMode;
 use crate::queue::receiver::Receiver;
 use crate::queue::sender::Encoders;
+use crate::queue::shadow::thread::ShadowOptions;
 use crate::queue::state::{MemoryShares, QueueOptions};
 use crate::wire::compression::Encoding;
 use crate::wire::decoded::{Protocol, WalkLimits};
@@ -69,6 +70,11 @@ pub(super) struct Common {
     pub(super) encoders: Arc<Encoders>,
     pub(super) memory: MemoryShares,
     pub(super) eager: bool,
+    pub(super) shadow: ShadowOptions,
+    /// What is sent.
+    pub(super) mode: Mode,
+    /// Requests that senders may have under way.
+    pub(super) max_connections: usize,
 }
 
 pub(super) fn queue_memory(shares: &Shares, queues: usize) -> MemoryShares {
@@ -130,6 +136,7 @@ pub(super) fn ingest_options(config: &Config, ack: AckMode) -> Result<IngestOpti
             AckMode::Memory => Promise::InLog,
             AckMode::Fsync => Promise::Durable,
         },
+        passthrough: config.mode == Mode::Passthrough,
     })
 }
 
@@ -140,7 +147,9 @@ pub(super) fn queue_parts(
     common: &Common,
 ) -> Result<QueueParts, String> {
     let limits = &queue.limits;
-    let (endpoint, url) = endpoint_of(queue)?;
+    let passthrough = common.mode == Mode::Passthrough;
+    let (min_shards, max_shards) = shards(queue, common);
+    let (endpoint, url) = endpoint_of(queue, max_shards)?;
     Ok(QueueParts {
         options: QueueOptions {
             name: queue.name.clone(),
@@ -156,19 +165,21 @@ pub(super) fn queue_parts(
             )
             .with_window(queue.merge_window),
             eager: common.eager,
-            min_shards: limits.min_shards,
-            max_shards: limits.max_shards,
+            min_shards,
+            max_shards,
             min_backoff: limits.min_backoff,
             max_backoff: limits.max_backoff,
             memory: common.memory,
             send_exemplars: queue.send_exemplars,
             send_histograms: queue.send_native_histograms,
+            passthrough,
         },
         log: Arc::clone(&common.log),
         resume,
         endpoint,
         url,
         protocol: match queue.protobuf_message {
+            _ if passthrough => ProtocolMode::AsReceived,
             ProtobufMessage::AsReceived => ProtocolMode::AsReceived,
             // It answers 204 to 2.0 and stores nothing: there is nothing to find out.
             ProtobufMessage::Auto if profile_of(queue) == ReceiverProfile::VictoriaMetrics => {
@@ -193,7 +204,38 @@ pub(super) fn queue_parts(
             per_send: queue.metadata.max_samples_per_send,
         },
         capacity: limits.capacity as u64,
+        shadow: matches!(queue.endpoint, EndpointConfig::Discard).then(|| common.shadow.clone()),
     })
+}
+
+/// What limits passthrough, said at start.
+pub(super) fn ceiling(ack: AckMode) -> &'static str {
+    match ack {
+        AckMode::Upstream => {
+            "mode passthrough: each body goes out as it came, as many at a time as senders send. The ceiling of a \
+             sender: its requests in flight × samples a request / the receiver's answer time (4 × 2000 / 0.1 s = \
+             80000 samples/s)"
+        }
+        AckMode::Fsync | AckMode::Memory => {
+            "mode passthrough: each body goes out as it came, one at a time of each tenant, in order. The ceiling \
+             of a tenant: samples a request / the receiver's answer time (2000 / 0.1 s = 20000 samples/s); larger \
+             requests (max_samples_per_send of the sender) raise it"
+        }
+    }
+}
+
+/// Least and greatest number of requests in flight. In passthrough it is fixed: while senders wait there are as
+/// many as they send, else the tenants decide how many of them are used.
+fn shards(queue: &QueueConfig, common: &Common) -> (usize, usize) {
+    let limits = &queue.limits;
+    match common.mode {
+        Mode::Normal => (limits.min_shards, limits.max_shards),
+        Mode::Passthrough if common.eager && queue.required => {
+            let all = limits.max_shards.max(common.max_connections);
+            (all, all)
+        }
+        Mode::Passthrough => (limits.max_shards, limits.max_shards),
+    }
 }
 
 /// What kind of receiver it is: as configured, else as its path says. Behaviour remains the proof of
@@ -225,7 +267,7 @@ fn lane_rules(queue: &QueueConfig) -> LaneRules {
     }
 }
 
-fn endpoint_of(queue: &QueueConfig) -> Result<(Endpoint, String), String> {
+fn endpoint_of(queue: &QueueConfig, max_shards: usize) -> Result<(Endpoint, String), String> {
     let http = match &queue.endpoint {
         EndpointConfig::Discard => return Ok((Endpoint::Discard, "discard:".to_owned())),
         EndpointConfig::Http(http) => http,
@@ -253,7 +295,7 @@ fn endpoint_of(queue: &QueueConfig) -> Result<(Endpoint, String), String> {
     options.proxy_url = proxy.map_err(|error| wrong("proxy_url", error.to_string()))?;
     options.attempt_timeout = queue.remote_timeout;
     options.connect_timeout = options.connect_timeout.min(queue.remote_timeout);
-    options.max_connections = queue.limits.max_shards.max(1);
+    options.max_connections = max_shards.max(1);
     let receiver = Receiver::new(options).map_err(|error| wrong("remote_write", error))?;
     Ok((
         Endpoint::Http(Box::new(receiver)),

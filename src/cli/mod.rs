@@ -16,7 +16,9 @@ use crate::bench::cli::BenchArgs;
 use crate::config;
 use crate::storage::cli::StorageArgs;
 use crate::units::{ByteSize, Span};
+use crate::verify::cli::VerifyArgs;
 
+pub mod demo;
 pub mod status;
 
 pub mod exit {
@@ -74,6 +76,8 @@ impl Cli {
 pub enum Command {
     /// Accept remote write and pass it on.
     Run(Box<RunArgs>),
+    /// See it at work: a load, Sluicegate and a receiver that fails, in one process.
+    Demo(demo::DemoArgs),
     /// Check a configuration file: exit 0, or 1 with every problem listed.
     Check(CheckArgs),
     /// Show how a running process does: exit 0, or 1 with trouble, or 69 when nobody answers.
@@ -82,6 +86,9 @@ pub enum Command {
     Bench(Box<BenchArgs>),
     /// What is in a folder of --storage.path: look at it, check it, take it out.
     Storage(Box<StorageArgs>),
+    /// Whether a receiver holds what a Prometheus scraped, by query: exit 0, or 1 with every gap named, or 69
+    /// when a side does not answer.
+    Verify(Box<VerifyArgs>),
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -98,8 +105,9 @@ Precedence: flag, environment, file, preset, default. docs/config.md describes e
 #[derive(Args, Clone, Debug, Default)]
 #[command(after_help = RUN_EXAMPLES)]
 pub struct RunArgs {
-    /// Receiver, one queue each: URL, NAME=URL, or `discard:`. Names are needed where it is
-    /// repeated (the environment variable takes several, with blanks between)
+    /// Receiver, one queue each: URL, NAME=URL, or `discard:`, which sends nothing and measures what
+    /// sending would come to. Names are needed where it is repeated (the environment variable takes
+    /// several, with blanks between)
     #[arg(
         long,
         value_name = "[NAME=]URL",
@@ -158,7 +166,7 @@ pub struct RunArgs {
     )]
     pub memory_limit: Option<ByteSize>,
 
-    /// passthrough: forward bodies byte for byte (not built yet)
+    /// normal, or passthrough: forward each body as it came, byte for byte [default: normal]
     #[arg(long, value_name = "MODE", env = "SLUICEGATE_MODE")]
     pub mode: Option<String>,
 

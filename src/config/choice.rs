@@ -55,6 +55,20 @@ impl Choice for AckMode {
     ];
 }
 
+/// What is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Batches of our own, from the series of many requests.
+    Normal,
+    /// Each request's body, byte for byte.
+    Passthrough,
+}
+
+impl Choice for Mode {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("normal", Self::Normal), ("passthrough", Self::Passthrough)];
+}
+
 /// What happens when the log on disk is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFull {

@@ -29,8 +29,8 @@ every queue has overrides it in every queue.
   configuration makes no sense, 64 when the command line cannot be read.
 
 Without a file, `--upstream [NAME=]URL` makes one queue each, with a full copy of the data:
-`sluicegate run --upstream discard:` counts and throws away. `--upstream` and a file with
-`remote_write` exclude each other.
+`sluicegate run --upstream discard:` sends nothing, and measures for ten minutes what sending would come to
+([the shadow report](api.md#the-shadow-report)). `--upstream` and a file with `remote_write` exclude each other.
 ";
 
 /// The whole page.

@@ -16,6 +16,7 @@ mod endpoint;
 mod keys;
 mod memory;
 mod merge;
+mod passthrough;
 mod preset;
 mod problem;
 mod raw;
@@ -27,7 +28,7 @@ mod validate_endpoint;
 mod validate_queue;
 
 pub use choice::{
-    AckMode, Choice, Compression, Grouping, LogFormat, LogLevel, OnFull, ProtobufMessage,
+    AckMode, Choice, Compression, Grouping, LogFormat, LogLevel, Mode, OnFull, ProtobufMessage,
     ReceiverProfile,
 };
 pub use endpoint::{Auth, EndpointConfig, HttpEndpoint, Password, Secret, TlsConfig};

@@ -95,8 +95,12 @@ section! {
         /// it is on disk (needs `storage.path`). By default `fsync` with `storage.path`, `upstream`
         /// without.
         ack: String = "", "--ack";
-        /// `passthrough` forwards bodies byte for byte. Not built yet.
-        mode: String = "", "--mode";
+        /// What is sent. `normal`: batches of series, cut from many requests. `passthrough`: each request's
+        /// body as it came, byte for byte, one request for one. With `ack: upstream` as many at a time as
+        /// senders send, else one of each tenant, in order. What makes or shapes batches has no effect then:
+        /// `grouping`, `spread`, `separate_by`, `merge_window`, `protobuf_message`, `compression`,
+        /// `metadata_config` and most of `queue_config`.
+        mode: String = "normal", "--mode";
         /// Data listener: where senders deliver.
         server: RawServer;
         /// Admin listener: probes, metrics, status page.
@@ -132,7 +136,8 @@ section! {
         max_label_bytes: ByteSize = "64KiB";
         /// Whether zstd bodies are taken beside snappy ones.
         accept_zstd: bool = "true";
-        /// Connections open at a time. Range: 1 to 65535.
+        /// Connections open at a time. When all are taken, one that is silent, dripping or idle makes way for a
+        /// new one; when all are at work, the new one gets 503. Range: 1 to 65535.
         max_connections: u64 = "1024";
         /// Request headers that tell tenants apart: what differs in one of them never shares a
         /// batch, and they are passed on to receivers. At most 16.

@@ -6,7 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::choice::{AckMode, Compression, Grouping, LogFormat, LogLevel, OnFull, ProtobufMessage};
+use super::choice::{
+    AckMode, Compression, Grouping, LogFormat, LogLevel, Mode, OnFull, ProtobufMessage,
+};
 use super::endpoint::EndpointConfig;
 use crate::units::ByteSize;
 
@@ -20,6 +22,8 @@ pub struct Config {
     /// What a 2xx to a sender promises. Default: [`AckMode::Fsync`] with a log on disk,
     /// [`AckMode::Upstream`] without.
     pub ack: AckMode,
+    /// What is sent. Default: [`Mode::Normal`].
+    pub mode: Mode,
     /// The log on disk; `None`: it is in memory.
     pub storage: Option<StorageConfig>,
     /// Budget for all data held in memory.

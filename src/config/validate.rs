@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::checks::{self, Judge};
-use super::choice::{AckMode, Choice, OnFull};
+use super::choice::{AckMode, Choice as _, Mode, OnFull};
 use super::memory;
+use super::passthrough;
 use super::preset::Preset;
 use super::problem::{Located, Source};
 use super::raw::{RawConfig, RawLog, RawRemoteWrite, RawServer, RawStorage};
@@ -29,18 +30,13 @@ pub(super) fn config(raw: &RawConfig, available: Option<u64>, judge: &mut Judge)
     let ingest = ingest(&server, judge);
     let storage = storage(&section(raw.storage.as_ref()), judge);
     let ack = ack(raw, storage.is_some(), judge);
-    if let Some(Located { value, source }) = &raw.mode {
-        let reason = match value.as_str() {
-            "passthrough" => "not built yet; leave it out",
-            _ => "must be passthrough, which is not built yet; leave it out",
-        };
-        judge.problems.refuse(source, value, reason);
-    }
+    let mode = judge.word(raw.mode.as_ref(), Mode::Normal);
     let deadline = section(raw.shutdown.as_ref()).deadline;
     let config = Config {
         listen,
         admin_listen,
         ack,
+        mode,
         storage,
         memory_limit: memory_limit(raw, available, judge),
         shutdown_deadline: span(judge, deadline.as_ref(), SHUTDOWN_DEADLINE, 0, HOUR),
@@ -49,6 +45,9 @@ pub(super) fn config(raw: &RawConfig, available: Option<u64>, judge: &mut Judge)
         log: log(&section(raw.log.as_ref()), judge),
     };
     advise(&config, judge);
+    if mode == Mode::Passthrough {
+        passthrough::check(raw, &config, judge);
+    }
     config
 }
 

@@ -64,7 +64,7 @@ impl Received {
         }
         let decoded = self.decode(ingest).await?;
         let (admitted, invalid) = (decoded.admitted(), decoded.invalid());
-        if is_empty(&decoded) {
+        if ingest.is_empty(&decoded) {
             ingest.metrics.refused(&decoded);
             return Ok(outcome_of(admitted, invalid, &ack::Outcome::default()));
         }
@@ -106,7 +106,7 @@ impl Received {
     async fn admit_to_log(self, ingest: &Arc<Ingest>) -> Result<Outcome, Refusal> {
         let decoded = self.decode(ingest).await?;
         let (admitted, invalid) = (decoded.admitted(), decoded.invalid());
-        if is_empty(&decoded) {
+        if ingest.is_empty(&decoded) {
             ingest.metrics.refused(&decoded);
         } else {
             ingest.metrics.admitted(&decoded, self.body.len());
@@ -156,9 +156,14 @@ impl Received {
         let memory = memory.ok_or(Refusal::Memory)?;
         let (body, encoding, protocol) = (self.body.clone(), self.encoding, self.protocol);
         let (limits, key) = (ingest.options.limits, ingest.key.clone());
+        let admit_all = ingest.options.passthrough;
         let decode = move || {
             let _memory = memory;
-            wire::decode(&body, encoding, protocol, limit, &limits, &key)
+            let mut decoded = wire::decode(&body, encoding, protocol, limit, &limits, &key)?;
+            if admit_all {
+                decoded.admit_all();
+            }
+            Ok(decoded)
         };
         let decoded = if self.body.len() > LARGE_BODY {
             let decoded = tokio::task::spawn_blocking(decode).await;
@@ -209,9 +214,13 @@ async fn make_durable(
     drop(memory);
 }
 
-/// Nothing in it that a queue would take: not even metadata.
-fn is_empty(decoded: &Decoded) -> bool {
-    decoded.admitted().is_zero() && decoded.metadata.is_empty()
+impl Ingest {
+    /// Nothing in it that a queue would take: not even metadata.
+    fn is_empty(&self, decoded: &Decoded) -> bool {
+        let nothing = decoded.admitted().is_zero() && decoded.metadata.is_empty();
+        // A body that goes out whole may carry what is no element: metadata of 2.0, a series without any.
+        nothing && !(self.options.passthrough && !decoded.series.is_empty())
+    }
 }
 
 /// Ordinals of the series that are refused by themselves.
@@ -251,6 +260,10 @@ async fn wait(ingest: &Ingest, waiting: Waiting, began: Instant) -> Result<Outco
         if let Some(lost) = settled.lost {
             return Err(lost.into());
         }
+        if settled.unsupported {
+            let why = settled.message.unwrap_or_default();
+            return Err(Refusal::NotSupported(why));
+        }
         return Ok(outcome_of(awaited.admitted, awaited.invalid, &settled));
     }
     if ingest.options.promise != Promise::Durable {
@@ -277,7 +290,8 @@ fn outcome_of(
             format!("{count} series refused; the first: {first}"),
         )
     });
-    if settled.refused.is_zero() {
+    // Metadata is refused without an element of it.
+    if settled.refused.is_zero() && settled.message.is_none() {
         return match ours {
             None => Outcome::Accepted(written),
             Some((reason, message)) => Outcome::Partly {

@@ -18,13 +18,16 @@ use tokio::sync::watch;
 use super::activity::Activity;
 use super::admit::Received;
 use super::attach::Attachments;
+use super::body::{Arriving, Complete};
 use super::meter::IngestMetrics;
-use super::permits::MemoryShare;
-use super::respond::{Outcome, Refusal, answer};
+use super::pace::Slow;
+use super::permits::{BodyShare, MemoryShare};
+use super::respond::{Outcome, Refusal, answer, close};
 use crate::clock::Instant;
-use crate::log::front::{Front, Room};
+use crate::listen::{Head, Pulse};
+use crate::log::front::Front;
 use crate::log::repeats::Repeats;
-use crate::log::{Readers, Tenant};
+use crate::log::{LogError, Readers, Tenant};
 use crate::wire::compression::Encoding;
 use crate::wire::decoded::{IdentityKey, Protocol, WalkLimits};
 use crate::wire::negotiate::negotiate;
@@ -38,13 +41,8 @@ const PATHS: [&str; 5] = [
     "/api/v1/receive",
     "/api/v1/remote_write",
 ];
-/// Time in which a whole body must arrive: below the 30 s after which Prometheus gives up.
-const BODY_DEADLINE: Duration = Duration::from_secs(25);
 /// How long a body waits for memory.
 pub(super) const MEMORY_WAIT: Duration = Duration::from_secs(1);
-/// Room reserved in the log for a body that does not say its length.
-const UNKNOWN_LENGTH: u64 = 1 << 20;
-
 /// Bytes of a refused body that are read all the same.
 const DISCARD_BYTES: usize = 1 << 20;
 /// How long they may take.
@@ -78,6 +76,8 @@ pub struct IngestOptions {
     pub answer_deadline: Duration,
     /// What a sender waits for.
     pub promise: Promise,
+    /// Bodies go out whole: series that are invalid by themselves are the receiver's to judge.
+    pub passthrough: bool,
 }
 
 /// Everything a request needs.
@@ -95,7 +95,7 @@ pub struct Ingest {
     /// Key of the identities.
     pub key: IdentityKey,
     /// Memory for bodies.
-    pub bodies: MemoryShare,
+    pub bodies: BodyShare,
     /// Memory for decoded messages.
     pub decoding: MemoryShare,
     /// Set when requests are no longer accepted.
@@ -106,23 +106,85 @@ pub struct Ingest {
     pub metrics: IngestMetrics,
 }
 
-/// Handles one request.
+/// Why a request ended before it was admitted.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// It is told.
+    Refused(Refusal),
+    /// Its body came too slowly. It is not told: no status says so without making Prometheus drop the batch,
+    /// and whoever drips has no right to one.
+    Slow(Slow),
+    /// Its sender hung up.
+    HungUp,
+}
+
+impl From<Refusal> for Ended {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<LogError> for Ended {
+    fn from(error: LogError) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+/// A request that gets no answer: its connection is closed.
+#[derive(Debug)]
+pub struct Unanswered(pub Option<Slow>);
+
+impl std::fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.0 {
+            Some(_) => "the body came too slowly",
+            None => "the sender hung up",
+        })
+    }
+}
+
+impl std::error::Error for Unanswered {}
+
+/// Handles one request of a connection; `head` is what its head says about its body.
+///
+/// # Errors
+/// When the connection is to be closed without an answer.
 ///
 /// # Cancel safety
 /// If the sender hangs up before the record is appended, nothing is stored. After it the record is sent
 /// on, and the sender may send it again: while it has had no answer the copy attaches to the first.
-pub async fn handle(request: Request<Incoming>, ingest: Arc<Ingest>) -> Response<Full<Bytes>> {
+pub async fn handle(
+    request: Request<Incoming>,
+    head: Option<Head>,
+    pulse: &Pulse,
+    ingest: Arc<Ingest>,
+) -> Result<Response<Full<Bytes>>, Unanswered> {
     let began = Instant::now();
-    if is_handshake(&request) {
+    let ambiguous = match head {
+        Some(Head::Sized | Head::Chunked) => None,
+        Some(Head::Ambiguous(why)) => Some(why),
+        None => Some("it follows one that had to be the last"),
+    };
+    if ambiguous.is_none() && is_handshake(&request) {
         let version = if ingest.options.accept_zstd { "1" } else { "0" };
-        return Response::new(Full::new(Bytes::from_static(version.as_bytes())));
+        return Ok(Response::new(Full::new(Bytes::from_static(
+            version.as_bytes(),
+        ))));
     }
     ingest.activity.began();
     let _ended = OnDrop(|| ingest.activity.ended());
     let (parts, mut body) = request.into_parts();
     let mut protocol = None;
-    let outcome = receive(&parts, &mut body, &ingest, began, &mut protocol).await;
-    let outcome = outcome.unwrap_or_else(Outcome::Refused);
+    let outcome = match ambiguous {
+        Some(why) => Err(Refusal::Framing(why).into()),
+        None => receive(&parts, &mut body, &ingest, pulse, began, &mut protocol).await,
+    };
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(Ended::Refused(refusal)) => Outcome::Refused(refusal),
+        Err(Ended::Slow(slow)) => return Err(Unanswered(Some(slow))),
+        Err(Ended::HungUp) => return Err(Unanswered(None)),
+    };
     if outcome.is_about_headers() && !parts.headers.contains_key(EXPECT) {
         discard(body).await;
     }
@@ -131,7 +193,11 @@ pub async fn handle(request: Request<Incoming>, ingest: Arc<Ingest>) -> Response
         let (status, reason) = (outcome.status().as_u16(), outcome.reason());
         tracing::debug!(status, reason, "refused a request");
     }
-    answer(&outcome, protocol)
+    let mut response = answer(&outcome, protocol);
+    if head != Some(Head::Sized) {
+        close(&mut response);
+    }
+    Ok(response)
 }
 
 struct OnDrop<F: FnMut()>(F);
@@ -165,38 +231,38 @@ async fn receive(
     parts: &Parts,
     body: &mut Incoming,
     ingest: &Arc<Ingest>,
+    pulse: &Pulse,
     began: Instant,
     protocol: &mut Option<Protocol>,
-) -> Result<Outcome, Refusal> {
+) -> Result<Outcome, Ended> {
     if !is_write_path(parts.uri.path()) {
-        return Err(Refusal::NotFound);
+        return Err(Refusal::NotFound.into());
     }
     if parts.method != Method::POST {
-        return Err(Refusal::Method);
+        return Err(Refusal::Method.into());
     }
     let (as_protocol, encoding) = negotiate_headers(&parts.headers, ingest)?;
     *protocol = Some(as_protocol);
     if *ingest.stopping.borrow() {
-        return Err(Refusal::Stopping);
+        return Err(Refusal::Stopping.into());
     }
     let limit = ingest.options.max_request_size;
     let length = body.size_hint().exact();
     if length.is_some_and(|length| length > limit) {
-        return Err(Refusal::BodySize(limit));
+        return Err(Refusal::BodySize(limit).into());
     }
     let tenant = Arc::new(tenant_of(&parts.headers, &ingest.options.tenant_headers));
-    let mut room = reserve(ingest, length.unwrap_or(UNKNOWN_LENGTH), &tenant).await?;
-    let memory = ingest
-        .bodies
-        .lend(length.unwrap_or(limit), MEMORY_WAIT)
-        .await;
-    let memory = memory.ok_or(Refusal::Memory)?;
-    let body = read_body(body, limit, began).await?;
-    if length.is_none() && body.len() as u64 > UNKNOWN_LENGTH {
-        // Given back first: what is larger than the log has to find it empty.
-        drop(room);
-        room = reserve(ingest, body.len() as u64, &tenant).await?;
-    }
+    let arriving = Arriving {
+        ingest,
+        pulse,
+        tenant: &tenant,
+        length,
+        began,
+    };
+    let mut aborted = Aborted::before(ingest, "body");
+    let complete = arriving.complete(body).await;
+    aborted.unless(matches!(complete, Ok(_) | Err(Ended::Refused(_))));
+    let Complete { body, room, memory } = complete?;
     let request = Received {
         body,
         protocol: as_protocol,
@@ -206,12 +272,40 @@ async fn receive(
         memory,
         began,
     };
-    request.admit(ingest).await
+    let mut aborted = Aborted::before(ingest, "answer");
+    let admitted = request.admit(ingest).await;
+    aborted.unless(true);
+    Ok(admitted?)
 }
 
-async fn reserve(ingest: &Ingest, bytes: u64, tenant: &Tenant) -> Result<Room, Refusal> {
-    let reserved = ingest.log.reserve(bytes, tenant, ingest.options.queue_wait);
-    reserved.await.map_err(Refusal::from)
+/// Counts a request that ends before it is answered.
+struct Aborted<'a> {
+    ingest: &'a Ingest,
+    missing: Option<&'static str>,
+}
+
+impl<'a> Aborted<'a> {
+    fn before(ingest: &'a Ingest, missing: &'static str) -> Self {
+        Self {
+            ingest,
+            missing: Some(missing),
+        }
+    }
+
+    /// It goes on.
+    fn unless(&mut self, goes_on: bool) {
+        if goes_on {
+            self.missing = None;
+        }
+    }
+}
+
+impl Drop for Aborted<'_> {
+    fn drop(&mut self) {
+        if let Some(missing) = self.missing {
+            self.ingest.metrics.aborted(missing);
+        }
+    }
 }
 
 fn negotiate_headers(
@@ -254,16 +348,4 @@ async fn discard(body: Incoming) {
     let rest = Limited::new(body, DISCARD_BYTES).collect();
     // However it ends, there is nothing more to be done for this sender.
     drop(tokio::time::timeout(DISCARD_WAIT, rest).await);
-}
-
-async fn read_body(body: &mut Incoming, limit: u64, began: Instant) -> Result<Bytes, Refusal> {
-    let limited = Limited::new(body, limit as usize);
-    match tokio::time::timeout_at(began + BODY_DEADLINE, limited.collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(Refusal::BodySize(limit))
-        }
-        Ok(Err(_)) => Err(Refusal::Body("the connection broke")),
-        Err(_) => Err(Refusal::Body("too slow")),
-    }
 }

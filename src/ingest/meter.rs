@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hyper::StatusCode;
+
 use super::attach::Attached;
 use super::respond::Outcome;
 use crate::clock::wall_ms;
@@ -79,7 +81,11 @@ impl IngestMetrics {
 
     pub(super) fn answered(&self, outcome: &Outcome, took: Duration) {
         self.seconds.record(took.as_secs_f64());
-        let (status, reason) = (outcome.status(), outcome.reason());
+        self.count(outcome.status(), outcome.reason());
+    }
+
+    /// Counts an answer.
+    pub(super) fn count(&self, status: StatusCode, reason: &'static str) {
         let mut told = self.lock();
         let (count, last_ms) = told.answers.entry((status.as_u16(), reason)).or_default();
         (*count, *last_ms) = (*count + 1, wall_ms());
@@ -133,6 +139,13 @@ impl IngestMetrics {
                     .increment(u64::from(count));
             }
         }
+    }
+
+    /// Counts a request that ended without an answer, by what was still to come.
+    pub(super) fn aborted(&self, missing: &'static str) {
+        self.registry
+            .counter(&metrics::ABORTED, &[missing])
+            .increment(1);
     }
 
     pub(super) fn attached(&self, to: Attached) {

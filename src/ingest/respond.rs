@@ -16,7 +16,14 @@ use crate::wire::decoded::Protocol;
 use crate::wire::error::DecodeError;
 use crate::wire::negotiate::Unsupported;
 
-/// How a request ended.
+/// The `reason` of requests whose end is not clear.
+pub(super) const FRAMING: &str = "framing";
+/// What a connection gets for which there is no place.
+pub(super) const NO_PLACE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    content-type: text/plain; charset=utf-8\r\nretry-after: 1\r\nconnection: close\r\n\
+    content-length: 54\r\n\r\nno place for this connection (server.max_connections)\n";
+
+/// How a request ended that was answered.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// Everything was admitted, and is what the acknowledgement says it is.
@@ -47,7 +54,9 @@ pub enum Refusal {
     BodySize(u64),
     /// The bytes are wrong or over a limit.
     Decode(DecodeError),
-    /// The body ended early, or took too long: there is nobody to tell.
+    /// The end of the request can be read in more than one way, or not at all.
+    Framing(&'static str),
+    /// The body could not be worked on.
     Body(&'static str),
     /// The log is full.
     LogFull(Duration),
@@ -55,6 +64,8 @@ pub enum Refusal {
     Unwritable(Duration),
     /// No memory for the body within the time.
     Memory,
+    /// A required receiver does not take this kind of message, and says so: 415.
+    NotSupported(String),
     /// No required receiver settled it in time.
     NotSettled(Duration),
     /// The process stops.
@@ -79,12 +90,13 @@ impl Outcome {
             Self::Refused(refusal) => match refusal {
                 Refusal::NotFound => StatusCode::NOT_FOUND,
                 Refusal::Method => StatusCode::METHOD_NOT_ALLOWED,
-                Refusal::Unsupported(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                Refusal::Unsupported(_) | Refusal::NotSupported(_) => {
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE
+                }
                 Refusal::BodySize(_) | Refusal::Decode(DecodeError::DecodedSize { .. }) => {
                     StatusCode::PAYLOAD_TOO_LARGE
                 }
-                Refusal::Decode(_) => StatusCode::BAD_REQUEST,
-                // Never 408: Prometheus would drop the batch.
+                Refusal::Decode(_) | Refusal::Framing(_) => StatusCode::BAD_REQUEST,
                 Refusal::Body(_)
                 | Refusal::LogFull(_)
                 | Refusal::Unwritable(_)
@@ -106,10 +118,12 @@ impl Outcome {
                 Refusal::Unsupported(unsupported) => unsupported.reason(),
                 Refusal::BodySize(_) => "body_size",
                 Refusal::Decode(error) => error.reason(),
+                Refusal::Framing(_) => FRAMING,
                 Refusal::Body(_) => "body",
                 Refusal::LogFull(_) => "queue_full",
                 Refusal::Unwritable(_) => "storage",
                 Refusal::Memory => "memory",
+                Refusal::NotSupported(_) => "unsupported_by_receiver",
                 Refusal::NotSettled(_) => "not_settled",
                 Refusal::Stopping => "stopping",
             },
@@ -135,6 +149,9 @@ impl Outcome {
                     format!("body over the limit of {limit} bytes (server.max_request_size)")
                 }
                 Refusal::Decode(error) => error.to_string(),
+                Refusal::Framing(what) => {
+                    format!("where the request ends is not clear: {what}")
+                }
                 Refusal::Body(what) => format!("the body could not be read: {what}"),
                 Refusal::LogFull(_) => "the log is full; send it again later".to_owned(),
                 Refusal::Unwritable(_) => {
@@ -143,6 +160,7 @@ impl Outcome {
                 Refusal::Memory => {
                     "no memory for this body now; send it again later (memory.limit)".to_owned()
                 }
+                Refusal::NotSupported(why) => why.clone(),
                 Refusal::NotSettled(_) => {
                     "no receiver has settled this in time; send it again".to_owned()
                 }
@@ -177,6 +195,7 @@ impl Outcome {
                 Refusal::NotFound
                     | Refusal::Method
                     | Refusal::BodySize(_)
+                    | Refusal::Framing(_)
                     | Refusal::Body(_)
                     | Refusal::LogFull(_)
                     | Refusal::Unwritable(_)
@@ -193,6 +212,16 @@ impl Outcome {
             Self::Refused(_) => Counts::default(),
         }
     }
+}
+
+/// What the HTTP parser has answered by itself: status code and reason. `None` when it only closed.
+pub(super) fn of_parser(error: &hyper::Error) -> Option<(StatusCode, &'static str)> {
+    if error.is_parse_too_large() {
+        // The only one of ours that no sender of samples can be told: its headers have no end.
+        return Some((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers"));
+    }
+    let answered = error.is_parse() && !error.is_parse_version_h2();
+    answered.then_some((StatusCode::BAD_REQUEST, FRAMING))
 }
 
 /// The answer. The Written headers stand in every answer to 2.0, and never in one to 1.0: Prometheus
@@ -242,9 +271,15 @@ pub fn answer(outcome: &Outcome, protocol: Option<Protocol>) -> Response<Full<By
         _ => {}
     }
     if outcome.closes() {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        close(&mut response);
     }
     response
+}
+
+/// Nothing more is read on this connection.
+pub(super) fn close(response: &mut Response<Full<Bytes>>) {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
 }
 
 #[cfg(test)]
@@ -281,7 +316,7 @@ mod tests {
             Refusal::NotSettled(Duration::from_secs(2)),
             Refusal::Memory,
             Refusal::Stopping,
-            Refusal::Body("too slow"),
+            Refusal::Body("decoding was cut short"),
         ] {
             let response = answer(&Outcome::Refused(refusal.clone()), Some(Protocol::V1));
             assert_eq!(response.status(), 503, "{refusal:?}");

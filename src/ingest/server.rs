@@ -1,26 +1,23 @@
 //! Accepts connections on the data listener and hands their requests to [`super::handler`].
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::handler::{Ingest, handle};
-use super::watch::{IDLE, Overdue, Pulse, Watched};
+use super::handler::{Ingest, Unanswered, handle};
+use super::pace::Slow;
+use super::respond::{NO_PLACE, of_parser};
 use crate::clock::Instant;
+use crate::listen::{IDLE, Overdue, Place, Places, Watched, overdue};
 use crate::metrics::{self, Registry};
 
-/// How often a connection is looked at.
-const LOOK: Duration = Duration::from_secs(1);
 /// Between two warnings of the same thing.
 const QUIET: Duration = Duration::from_secs(60);
 /// Headers of a request: far more than any sender needs.
@@ -34,37 +31,43 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct DataServer {
     listener: TcpListener,
     ingest: Arc<Ingest>,
-    connections: Arc<Semaphore>,
-    open: Arc<AtomicUsize>,
-    limit: usize,
+    places: Arc<Places>,
     rejected: ::metrics::Counter,
     closed: Arc<Closed>,
 }
 
 /// Connections closed by us, by why.
-struct Closed {
-    headers: ::metrics::Counter,
-    idle: ::metrics::Counter,
-    stalled: ::metrics::Counter,
-}
+struct Closed(Vec<(&'static str, ::metrics::Counter)>);
 
 impl Closed {
     fn new(registry: &Registry) -> Self {
-        let counter =
-            |why: Overdue| registry.counter(&metrics::CONNECTIONS_CLOSED, &[why.as_str()]);
-        Self {
-            headers: counter(Overdue::Headers),
-            idle: counter(Overdue::Idle),
-            stalled: counter(Overdue::Stalled),
-        }
+        let overdue = Overdue::ALL.map(Overdue::as_str);
+        let slow = Slow::ALL.map(Slow::as_str);
+        let reasons = overdue.into_iter().chain(slow);
+        let counter = |why| registry.counter(&metrics::CONNECTIONS_CLOSED, &[why]);
+        Self(reasons.map(|why| (why, counter(why))).collect())
     }
 
-    fn count(&self, why: Overdue) {
-        match why {
-            Overdue::Headers => self.headers.increment(1),
-            Overdue::Idle => self.idle.increment(1),
-            Overdue::Stalled => self.stalled.increment(1),
+    fn count(&self, why: &'static str) {
+        if let Some((_, counter)) = self.0.iter().find(|(reason, _)| *reason == why) {
+            counter.increment(1);
         }
+        tracing::debug!(reason = why, "closed a connection");
+    }
+}
+
+/// The last time that something was said.
+#[derive(Default)]
+struct Said(Option<Instant>);
+
+impl Said {
+    /// It may be said again.
+    fn again(&mut self) -> bool {
+        let again = self.0.is_none_or(|at| at.elapsed() >= QUIET);
+        if again {
+            self.0 = Some(Instant::now());
+        }
+        again
     }
 }
 
@@ -79,9 +82,7 @@ impl DataServer {
         Ok(Self {
             listener: TcpListener::bind(addr).await?,
             ingest,
-            connections: Arc::new(Semaphore::new(max_connections)),
-            open: Arc::default(),
-            limit: max_connections,
+            places: Places::new(max_connections),
             rejected: registry.counter(&metrics::CONNECTIONS_REJECTED, &[]),
             closed: Arc::new(Closed::new(registry)),
         })
@@ -92,15 +93,15 @@ impl DataServer {
         self.listener.local_addr()
     }
 
-    /// Number of open connections, as it changes.
-    pub fn open_connections(&self) -> Arc<AtomicUsize> {
-        Arc::clone(&self.open)
+    /// Its connections.
+    pub fn places(&self) -> Arc<Places> {
+        Arc::clone(&self.places)
     }
 
     /// Serves until `stop`; then answers what is under way and closes.
     pub async fn serve(self, stop: CancellationToken) {
         let connections = TaskTracker::new();
-        let mut warned: Option<Instant> = None;
+        let (mut full, mut failed) = (Said::default(), Said::default());
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
@@ -109,35 +110,31 @@ impl DataServer {
             let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept connections");
+                    if failed.again() {
+                        tracing::warn!(%error, "cannot accept connections");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
-            let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
+            let Some(place) = self.places.take(Instant::now()) else {
                 self.rejected.increment(1);
-                drop(stream);
-                if warned.is_none_or(|at| at.elapsed() >= QUIET) {
-                    warned = Some(Instant::now());
-                    let limit = self.limit;
+                // As far as the socket takes it at once: nobody is waited for here.
+                drop(stream.try_write(NO_PLACE));
+                if full.again() {
+                    let limit = self.places.limit();
                     tracing::warn!(
                         limit,
-                        "connections are closed at once: as many are open as server.max_connections allows"
+                        "connections get 503 at once: as many are open and at work as \
+                         server.max_connections allows"
                     );
                 }
                 continue;
             };
-            let (ingest, open, stop) = (
-                Arc::clone(&self.ingest),
-                Arc::clone(&self.open),
-                stop.clone(),
-            );
+            let (ingest, stop) = (Arc::clone(&self.ingest), stop.clone());
             let closed = Arc::clone(&self.closed);
             connections.spawn(async move {
-                open.fetch_add(1, Ordering::Relaxed);
-                serve_connection(stream, ingest, stop, &closed).await;
-                open.fetch_sub(1, Ordering::Relaxed);
-                drop(permit);
+                serve_connection(stream, &place, ingest, stop, &closed).await;
             });
         }
         connections.close();
@@ -147,6 +144,7 @@ impl DataServer {
 
 async fn serve_connection(
     stream: TcpStream,
+    place: &Place,
     ingest: Arc<Ingest>,
     stop: CancellationToken,
     closed: &Closed,
@@ -155,31 +153,31 @@ async fn serve_connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY");
     }
-    let pulse = Pulse::new(Instant::now());
-    let stream = Watched::new(stream, Arc::clone(&pulse));
-    let noted = Arc::clone(&pulse);
+    let pulse = &place.pulse;
+    let stream = Watched::new(stream, Arc::clone(pulse));
+    let (noted, served) = (Arc::clone(pulse), Arc::clone(&ingest));
     let service = service_fn(move |request| {
-        let (ingest, pulse) = (Arc::clone(&ingest), Arc::clone(&noted));
+        let (ingest, pulse) = (Arc::clone(&served), Arc::clone(&noted));
         async move {
-            pulse.request(Instant::now());
-            let answer = handle(request, ingest).await;
+            let head = pulse.request(Instant::now());
+            let answer = handle(request, head, &pulse, ingest).await;
             pulse.answer(Instant::now());
-            Ok::<_, Infallible>(answer)
+            answer
         }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
         .max_headers(HEADERS_MAX)
+        .max_header_size(HEADER_BYTES_MAX)
         .max_buf_size(HEADER_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        why = overdue(&pulse) => {
+        why = overdue(pulse) => {
             // Dropped, the connection is closed: whoever drips has no right to an answer.
-            closed.count(why);
-            tracing::debug!(reason = why.as_str(), "closed a connection");
+            closed.count(why.as_str());
             return;
         }
         () = stop.cancelled() => {
@@ -187,18 +185,21 @@ async fn serve_connection(
             connection.await
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "connection");
+    let Err(error) = ended else {
+        return;
+    };
+    if let Some((status, reason)) = of_parser(&error) {
+        ingest.metrics.count(status, reason);
     }
+    if let Some(slow) = slow(&error) {
+        closed.count(slow.as_str());
+    }
+    tracing::debug!(%error, "connection");
 }
 
-/// Returns when the connection should be closed.
-async fn overdue(pulse: &Pulse) -> Overdue {
-    let mut looks = tokio::time::interval(LOOK);
-    loop {
-        looks.tick().await;
-        if let Some(why) = pulse.overdue(Instant::now()) {
-            return why;
-        }
-    }
+/// The body was too slow.
+fn slow(error: &hyper::Error) -> Option<Slow> {
+    use std::error::Error as _;
+
+    error.source()?.downcast_ref::<Unanswered>()?.0
 }

@@ -20,6 +20,9 @@ pub struct Outcome {
     pub refused: Counts,
     /// The receiver's message for the first of them.
     pub message: Option<String>,
+    /// At least one required receiver does not take this kind of message (415), and its sender is to choose
+    /// another.
+    pub unsupported: bool,
     /// The log could not take the record: there is nothing to wait for.
     pub lost: Option<LogError>,
 }
@@ -53,10 +56,12 @@ impl Ack {
         *self.seq.lock().unwrap_or_else(PoisonError::into_inner) = seq;
     }
 
-    /// A required queue has settled all of the record; `refused` of it for good.
-    pub fn settle(&self, refused: Counts, message: Option<&str>) {
+    /// A required queue has settled all of the record; `refused` of it for good. `unsupported`: because the
+    /// receiver does not take this kind of message.
+    pub fn settle(&self, refused: Counts, message: Option<&str>, unsupported: bool) {
         self.outcome.send_modify(|outcome| {
             outcome.waiting = outcome.waiting.saturating_sub(1);
+            outcome.unsupported |= unsupported;
             // Over several receivers, Written must not claim more than the worst of them took.
             for kind in crate::model::counts::Kind::ALL {
                 let slot = outcome.refused.slot(kind);
@@ -70,7 +75,7 @@ impl Ack {
 
     /// The record is durable, and that is all that its sender waits for.
     pub fn durable(&self) {
-        self.settle(Counts::default(), None);
+        self.settle(Counts::default(), None, false);
     }
 
     /// The log could not take the record.

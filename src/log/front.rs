@@ -41,6 +41,23 @@ impl Front {
         }
     }
 
+    /// The same for a request that had room already and gave it back: if it is the one that finds out
+    /// whether the disk takes something again, it still is.
+    ///
+    /// # Cancel safety
+    /// Nothing is reserved when the future is dropped.
+    pub async fn reserve_again(
+        &self,
+        bytes: u64,
+        tenant: &Tenant,
+        wait: Duration,
+    ) -> Result<Room, LogError> {
+        match self {
+            Self::Memory(log) => log.reserve(bytes, tenant, wait).await.map(Room::Memory),
+            Self::Disk(log) => log.reserve_again(bytes, tenant, wait).await.map(Room::Disk),
+        }
+    }
+
     /// Appends a record in the room that was reserved for it. When this returns, it is what the log can
     /// promise: in memory, or durable.
     ///

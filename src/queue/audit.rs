@@ -26,6 +26,7 @@ impl QueueState {
         self.lanes.audit(&self.table, &self.nodes)?;
         self.audit_flights()?;
         self.audit_records()?;
+        self.audit_wholes()?;
         let open = self.flights.values();
         let open = open.filter(|flight| !matches!(flight.status, Status::Concluded(_)));
         self.journal
@@ -82,6 +83,10 @@ impl QueueState {
         for run in self.flights.values().flat_map(|flight| &flight.batch.runs) {
             held.entry(run.record).or_default().insert(run.from, run.to);
         }
+        let wholes: BTreeSet<u32> = self.wholes_held().collect();
+        for (slot, count) in self.wholes.waiting() {
+            held.entry(slot).or_default().insert(0, count);
+        }
         for (slot, tracked) in self.records.iter() {
             let seq = tracked.record.seq;
             let mut taken = held.remove(&slot).unwrap_or_default();
@@ -96,8 +101,8 @@ impl QueueState {
                 ));
             }
             let over = tracked.settled.covers(tracked.record.ordinals());
-            // One of which nothing was admitted waits to be read, for its metadata.
-            if over && tracked.read {
+            // One of which nothing was admitted waits to be read, or to be sent, for its metadata.
+            if over && tracked.read && !wholes.contains(&slot) {
                 return Err(format!("record {}: settled whole, and still there", seq.0));
             }
             // What the lead has left behind is somebody's: the laggard's, or a sender's that comes again.

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::lanes::KeyRef;
 use super::table::SeriesRef;
-use crate::log::Tenant;
+use crate::log::{Seq, Tenant};
 use crate::model::content::Content;
 use crate::model::counts::Counts;
+use crate::wire::compression::Encoding;
+use crate::wire::decoded::Protocol;
 
 /// Number of a batch within its queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,6 +53,37 @@ pub struct Batch {
     pub arrived: Instant,
     /// When it was cut.
     pub cut: Instant,
+    /// It is a sender's own body, and has no content of ours.
+    pub whole: Option<Whole>,
+}
+
+/// A body that goes out as it came.
+#[derive(Clone, Debug)]
+pub struct Whole {
+    /// Its record.
+    pub seq: Seq,
+    /// The record's slot.
+    pub slot: u32,
+    /// Which message it is.
+    pub protocol: Protocol,
+    /// How it is compressed.
+    pub encoding: Encoding,
+    /// Its sender waits for the receiver's answer.
+    pub awaited: bool,
+    /// Bytes of it.
+    pub bytes: usize,
+    /// The body, where it was at hand; else it is fetched when it is sent.
+    pub body: Option<Bytes>,
+}
+
+impl Batch {
+    /// What is really in it, by kind.
+    pub fn held(&self) -> Counts {
+        match self.whole {
+            Some(_) => self.counts,
+            None => self.content.counts(),
+        }
+    }
 }
 
 /// Runs of these origins (slot, ordinal), sorted.
@@ -82,6 +116,8 @@ pub struct Outcome {
     pub refusal: Option<String>,
     /// Elements that went out without their start timestamp.
     pub degraded: u64,
+    /// It was refused because the receiver does not take this kind of message.
+    pub unsupported: bool,
 }
 
 impl Outcome {

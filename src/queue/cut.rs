@@ -15,6 +15,7 @@ use super::nodes::{Element, NONE, Nodes};
 use super::table::{Series, SeriesRef, SeriesTable};
 use crate::log::Seq;
 use crate::model::content::{Content, Entry};
+use crate::model::counts::Kind;
 use crate::model::labels::Labels;
 
 /// A cut: what a batch is made of.
@@ -125,9 +126,12 @@ impl Lanes {
             .expect("a free lane is there");
         let mut taken = 0;
         let mut open = true;
+        // What may not go in this batch keeps its turn.
+        let mut apart = Vec::new();
         while let Some(front) = held.line.front().copied() {
             let series = table.get(front.series);
-            let (count, bytes) = pick.fitting(series.head, series.queued, nodes, &series.labels);
+            let together = together(series, pick.room, nodes);
+            let (count, bytes) = pick.fitting(series.head, together, nodes, &series.labels);
             if count == 0 {
                 open = false;
                 break;
@@ -142,12 +146,18 @@ impl Lanes {
             );
             taken += count;
             held.line.pop_front();
-            if count < series.queued {
+            if count < together {
                 // Only a series that is larger than a whole batch is split; the rest keeps its turn.
                 held.line.push_front(front);
                 open = false;
                 break;
             }
+            if count < series.queued {
+                apart.push(front);
+            }
+        }
+        while let Some(front) = apart.pop() {
+            held.line.push_front(front);
         }
         if taken > 0 {
             held.queued -= taken;
@@ -177,6 +187,25 @@ impl Lanes {
             }),
         }
     }
+}
+
+/// How many of a series' elements may go in one batch: no histogram behind a staleness marker.
+///
+/// The marker of a series of histograms is a float sample, as Prometheus sends it. Prometheus as receiver makes
+/// a histogram of it when it commits a request, behind all histograms that the request has of the series
+/// (`commitFloats` of `tsdb/head_append.go`, 3.14), finds it out of order there, and loses it without a word.
+fn together(series: &Series, room: u32, nodes: &Nodes) -> u32 {
+    let (mut at, mut is_stale) = (series.head, false);
+    for count in 0..series.queued.min(room) {
+        let node = nodes.get(at);
+        match node.kind() {
+            Kind::Histogram if is_stale => return count,
+            Kind::Exemplar => {}
+            Kind::Sample | Kind::Histogram => is_stale = nodes.is_stale(node),
+        }
+        at = node.next;
+    }
+    series.queued
 }
 
 /// A series that a cut takes from.
@@ -280,7 +309,7 @@ impl Writer<'_> {
     }
 }
 
-fn empty_entry(content: &Content, labels: &Arc<Labels>) -> Entry {
+pub(super) fn empty_entry(content: &Content, labels: &Arc<Labels>) -> Entry {
     let at = |len: usize| len as u32..len as u32;
     Entry {
         labels: Arc::clone(labels),

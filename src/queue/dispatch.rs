@@ -9,7 +9,7 @@ use super::batch::{Batch, BatchId, Outcome, Run, runs_of};
 use super::cut::Cut;
 use super::gate::{GateState, RETRY_AFTER_MAX};
 use super::journal::Ticket;
-use super::lanes::KeyRef;
+use super::lanes::{KeyRef, LaneRef};
 use super::ledger::DropReason;
 use super::mutants::{self, Mutant};
 use super::state::{Flight, QueueState, Status};
@@ -59,7 +59,8 @@ impl QueueState {
             return Next::Wait(None);
         }
         let retry = self.retries.first().copied();
-        let due_at = due.map(|(at, _)| at);
+        let whole = self.free_whole();
+        let due_at = whole.map(|_| now).or(due.map(|(at, _)| at));
         let earliest = [retry.map(|(at, _)| at), due_at]
             .into_iter()
             .flatten()
@@ -84,6 +85,9 @@ impl QueueState {
             flight.status = Status::Sending;
             return Next::Send(Arc::clone(&flight.batch), flight.attempts);
         }
+        if let Some(seq) = whole {
+            return Next::Send(self.cut_whole(seq, now), 0);
+        }
         let (_, key) = due.expect("what is earliest and no retry is a lane");
         Next::Send(self.cut(key, now), 0)
     }
@@ -107,7 +111,7 @@ impl QueueState {
         let came_as_v2 = runs
             .iter()
             .any(|run| self.records.get(run.record).record.protocol == Protocol::V2);
-        let batch = Arc::new(Batch {
+        let batch = Batch {
             id,
             key: cut.key,
             tenant: Arc::clone(&self.lanes.separation(cut.key).tenant),
@@ -119,7 +123,15 @@ impl QueueState {
             maybe_stored,
             arrived: cut.arrived,
             cut: now,
-        });
+            whole: None,
+        };
+        self.launch(batch, cut.lanes)
+    }
+
+    /// A batch is about to go out.
+    pub(super) fn launch(&mut self, batch: Batch, lanes: Vec<LaneRef>) -> Arc<Batch> {
+        let (id, maybe_stored) = (batch.id, batch.maybe_stored);
+        let batch = Arc::new(batch);
         self.journal.open(&batch, &self.records);
         if mutants::present(Mutant::DoneBeforeAnswer) {
             self.journal.say_done(&batch);
@@ -129,7 +141,7 @@ impl QueueState {
         let status = Status::Sending;
         let flight = Flight {
             batch: Arc::clone(&batch),
-            lanes: cut.lanes,
+            lanes,
             status,
             attempts: 0,
             maybe_stored,
@@ -269,6 +281,7 @@ impl QueueState {
             self.book(&flight.batch, outcome, now);
         }
         self.batch_bytes -= flight.bytes;
+        self.note_answer(&flight.batch, outcome);
         let mut refused = refused_of(outcome);
         for run in &flight.batch.runs {
             self.settle_run(*run, &mut refused, outcome.refusal.as_deref());
@@ -280,6 +293,7 @@ impl QueueState {
                 last = Some(run.record);
             }
         }
+        self.landed(&flight.batch, log);
         for (series, count) in &flight.batch.series {
             self.table.get_mut(*series).in_flight -= count;
         }
@@ -329,15 +343,23 @@ fn refused_of(outcome: &Outcome) -> Counts {
     refusals.map(|(_, counts)| *counts).sum()
 }
 
-/// The receiver had a part in it: a batch that the protocol cannot carry at all never goes out.
+/// The receiver had a part in it: a batch that the protocol cannot carry at all never goes out, nor does a body
+/// that the log has lost.
 fn has_spoken(outcome: &Outcome) -> bool {
-    let not_sent = |reason| reason == DropReason::Unrepresentable;
+    let not_sent = |reason| {
+        use DropReason::{LogFull, TooOld, Unreadable, Unrepresentable};
+        matches!(reason, Unrepresentable | Unreadable | LogFull | TooOld)
+    };
     let dropped = outcome.dropped.iter().any(|(reason, _)| !not_sent(*reason));
     dropped || !(outcome.delivered + outcome.unconfirmed).is_zero()
 }
 
 /// Heap bytes of a batch, about: content and its compressed body.
 fn batch_bytes(batch: &Batch) -> usize {
+    if let Some(whole) = &batch.whole {
+        // While its sender waits, the body is in the log in memory, which answers for it.
+        return if whole.awaited { 0 } else { whole.bytes };
+    }
     let content = &batch.content;
     let histograms = content
         .histograms

@@ -6,10 +6,12 @@ use std::time::Duration;
 use super::attempts::{Answers, Attempts, Error, Failing};
 use super::autoscale::Decision;
 use super::client::{Answer, FailureKind};
+use super::forward::Ceiling;
 use super::gate::GateState;
 use super::handle::{Endpoint, Queue, QueueSnapshot};
 use super::journal::writer::JournalHealth;
 use super::protocol::Known;
+use super::shadow::thread::{Shadow, ShadowFacts};
 use crate::clock::{Instant, wall_ms};
 
 /// Everything that people are told about a queue, of one moment.
@@ -31,10 +33,14 @@ pub struct Facts {
     pub bounds: (usize, usize),
     /// How long a sample may wait for company before it is sent.
     pub patience: Duration,
+    /// In passthrough: what limits it.
+    pub ceiling: Option<Ceiling>,
     /// What became of its attempts.
     pub attempts: AttemptFacts,
     /// How its journal is, if it keeps one.
     pub journal: Option<JournalHealth>,
+    /// What sending would come to, if it is measured.
+    pub shadow: Option<ShadowFacts>,
 }
 
 /// What became of the attempts.
@@ -115,7 +121,13 @@ impl Queue {
         let (gate, required, bounds, patience) = {
             let state = self.lock();
             let options = state.options();
-            let patience = options.limits.deadline.max(options.limits.window);
+            let waits = options.limits.deadline.max(options.limits.window);
+            // A body waits for no company.
+            let patience = if options.passthrough {
+                Duration::ZERO
+            } else {
+                waits
+            };
             let bounds = (options.min_shards, options.max_shards);
             (state.gate.state(), options.required, bounds, patience)
         };
@@ -128,9 +140,16 @@ impl Queue {
             decision: self.decision(),
             bounds,
             patience,
+            ceiling: self.ceiling(),
             attempts: self.attempt_facts(),
             journal: self.journal_health(),
+            shadow: self.shadow_facts(),
         }
+    }
+
+    /// What sending would come to, if it is measured.
+    pub fn shadow_facts(&self) -> Option<ShadowFacts> {
+        self.shadow.as_ref().map(Shadow::facts)
     }
 
     fn attempt_facts(&self) -> AttemptFacts {

@@ -20,8 +20,10 @@ use super::metadata::{FamilyMetadata, TenantMetadata};
 use super::protocol::{Known, ProtocolChoice, ProtocolMode};
 use super::receiver::Receiver;
 use super::sender::{Encoded, Encoders};
+use super::shadow::recut::Base;
+use super::shadow::thread::{Shadow, ShadowOptions};
 use super::state::{Gauges, QueueOptions, QueueState, Work};
-use super::{reader, sender};
+use super::{forward, reader, sender};
 use crate::clock::{Instant, wall_ms};
 use crate::log::{Log, QueueIndex, Seq, Tenant};
 use crate::metrics::{self, Registry};
@@ -85,6 +87,8 @@ pub struct QueueParts {
     pub capacity: u64,
     /// What the last process left; `None`: the log dies with the process.
     pub resume: Option<Resume>,
+    /// It is measured what sending would come to; for `discard:` only.
+    pub shadow: Option<ShadowOptions>,
 }
 
 /// Where a queue goes on.
@@ -110,6 +114,8 @@ pub struct Queue {
     pub(super) walk: WalkOptions,
     pub(super) compression: Encoding,
     pub(super) index: QueueIndex,
+    /// Bodies go out whole.
+    pub(super) passthrough: bool,
     /// Something may be due, a permit came free, a gate opened.
     pub(super) dispatch_changed: Notify,
     /// The lanes have room, or a parked one can be served.
@@ -118,6 +124,7 @@ pub struct Queue {
     url: String,
     capacity: u64,
     metadata: MetadataSchedule,
+    pub(super) shadow: Option<Shadow>,
     registry: Arc<Registry>,
     sent_seconds: ::metrics::Histogram,
     sent_bytes: ::metrics::Counter,
@@ -130,10 +137,13 @@ impl Queue {
         let name = parts.options.name.clone();
         let labels = [name.as_str(), parts.url.as_str()];
         let (shards, index) = (parts.options.min_shards, parts.options.index);
+        let passthrough = parts.options.passthrough;
         let journal = parts
             .resume
             .as_ref()
             .map(|resume| Arc::clone(&resume.journal));
+        let batch = parts.options.limits.batch;
+        let shadow = parts.shadow.map(|options| Shadow::new(options, batch));
         let state = state_of(parts.options, parts.resume, &*parts.log);
         Arc::new(Self {
             sent_seconds: registry.histogram(&metrics::SENT_SECONDS, &labels),
@@ -157,10 +167,12 @@ impl Queue {
             walk: parts.walk,
             compression: parts.compression,
             index,
+            passthrough,
             dispatch_changed: Notify::new(),
             read_changed: Notify::new(),
             capacity: parts.capacity,
             metadata: parts.metadata,
+            shadow,
             registry,
         })
     }
@@ -169,9 +181,22 @@ impl Queue {
     pub fn start(self: &Arc<Self>, cancel: &CancellationToken) {
         tokio::spawn(reader::read(Arc::clone(self), cancel.clone()));
         tokio::spawn(sender::dispatch(Arc::clone(self), cancel.clone()));
+        if self.passthrough {
+            // Its permits are fixed, and metadata is in senders' own bodies.
+            tokio::spawn(forward::tell_ceiling(Arc::clone(self), cancel.clone()));
+            return;
+        }
         tokio::spawn(scale(Arc::clone(self), cancel.clone()));
         if self.metadata.send && matches!(self.endpoint, Endpoint::Http(_)) {
             tokio::spawn(send_metadata(Arc::clone(self), cancel.clone()));
+        }
+        if let Some(shadow) = &self.shadow {
+            let base = {
+                let state = self.lock();
+                let (rules, limits) = (state.options().rules.clone(), state.options().limits);
+                Base { rules, limits }
+            };
+            shadow.start(Arc::downgrade(self), &self.name, base, self.walk.clone());
         }
     }
 

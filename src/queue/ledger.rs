@@ -17,7 +17,8 @@ pub enum DropReason {
     NotWritten,
     /// The receiver said the request is too large (413).
     TooLarge,
-    /// 1.0 cannot carry them: histograms with custom buckets.
+    /// What we send cannot carry them: histograms with custom buckets in 1.0; series that are invalid by
+    /// themselves, of a body that was let in whole (passthrough) and cannot go out so.
     Unrepresentable,
     /// The sender was told to come back and did not; it still has them.
     Withdrawn,

@@ -179,6 +179,7 @@ fn family_of(metric: &str, kind: u8) -> &str {
 }
 
 /// The metadata of one tenant, as it was when asked for.
+#[derive(Default)]
 pub struct TenantMetadata(Option<Arc<BTreeMap<Box<str>, Known>>>);
 
 impl MetadataSource for TenantMetadata {

@@ -6,6 +6,9 @@ use crate::model::counts::{Counts, Kind};
 /// No node.
 pub const NONE: u32 = u32::MAX;
 
+/// The bits of Prometheus' staleness marker (`model/value`): a NaN of its own.
+const STALE_BITS: u64 = 0x7ff0_0000_0000_0002;
+
 /// Ordinals take the low 24 bits of a tag; a request's element limit keeps them there.
 const ORDINAL_BITS: u32 = 24;
 
@@ -203,6 +206,18 @@ impl Nodes {
     #[inline]
     pub fn get(&self, at: u32) -> &Node {
         &self.slab[at as usize]
+    }
+
+    /// A float sample that ends its series for now.
+    pub fn is_stale(&self, node: &Node) -> bool {
+        let bits = match node.payload() {
+            Payload::Sample => Some(node.value),
+            Payload::SampleWithStart => {
+                self.starts.items[node.value as usize].map(|(bits, _)| bits)
+            }
+            Payload::Histogram | Payload::Exemplar => None,
+        };
+        bits == Some(STALE_BITS)
     }
 
     /// Links `next` behind `at`.

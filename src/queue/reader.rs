@@ -4,22 +4,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::handle::Queue;
 use super::ledger::DropReason;
 use super::take::{Plan, Role};
+use super::whole::Offered;
 use crate::clock::Instant;
 use crate::log::{Fetched, Seq};
 use crate::vital::Vital;
 use crate::wire;
-use crate::wire::decoded::Decoded;
+use crate::wire::compression::Encoding;
+use crate::wire::decoded::{Decoded, Protocol};
 
 /// Bodies above this are decoded on a thread that may block.
 const LARGE_BODY: usize = 256 << 10;
 
 /// After this a record that cannot be read is tried again.
-const UNREADABLE_PAUSE: Duration = Duration::from_millis(200);
+pub(super) const UNREADABLE_PAUSE: Duration = Duration::from_millis(200);
 
 /// Reads until `cancel`.
 pub(super) async fn read(queue: Arc<Queue>, cancel: CancellationToken) {
@@ -40,7 +43,12 @@ pub(super) async fn read(queue: Arc<Queue>, cancel: CancellationToken) {
                 queue.dispatch_changed.notify_one();
             }
             Plan::Lead(seq) => match fetch(&queue, seq).await {
-                Some(fetched) => feed(&queue, Role::Lead, fetched, generation).await,
+                Some(fetched) => {
+                    if let Some(shadow) = &queue.shadow {
+                        shadow.offer(&fetched);
+                    }
+                    feed(&queue, Role::Lead, fetched, generation).await;
+                }
                 // Parked lanes may have room, or what was to come was given up for room.
                 None if queue.lock().rest(&*queue.log) => {}
                 None => tokio::select! {
@@ -59,7 +67,7 @@ pub(super) async fn read(queue: Arc<Queue>, cancel: CancellationToken) {
 }
 
 /// The first record at or after `seq`; from a disk on a thread that may block.
-async fn fetch(queue: &Arc<Queue>, seq: Seq) -> Option<Fetched> {
+pub(super) async fn fetch(queue: &Queue, seq: Seq) -> Option<Fetched> {
     if queue.log.is_at_hand(queue.index, seq) {
         return queue.log.fetch(queue.index, seq);
     }
@@ -105,6 +113,11 @@ async fn feed(queue: &Arc<Queue>, role: Role, fetched: Fetched, generation: u64)
         }
     };
     let Some(slot) = slot else { return };
+    match offer_whole(queue, role, slot, &fetched, generation) {
+        Offered::Usual => {}
+        Offered::Taken => return queue.dispatch_changed.notify_one(),
+        Offered::Later => return,
+    }
     let Some(decoded) = decoded_of(queue, role, fetched).await else {
         gone(queue, record.seq, DropReason::Unreadable);
         return;
@@ -123,6 +136,25 @@ async fn feed(queue: &Arc<Queue>, role: Role, fetched: Fetched, generation: u64)
     queue.dispatch_changed.notify_one();
 }
 
+/// In passthrough a record is not decoded: its body goes out whole.
+fn offer_whole(
+    queue: &Queue,
+    role: Role,
+    slot: u32,
+    fetched: &Fetched,
+    generation: u64,
+) -> Offered {
+    // One whose bytes were damaged is booked in the usual way.
+    if !queue.passthrough || fetched.body.is_none() && fetched.decoded.is_none() {
+        return Offered::Usual;
+    }
+    let mut state = queue.lock();
+    if state.generation() != generation || state.slot_of(fetched.record.seq) != Some(slot) {
+        return Offered::Later;
+    }
+    state.offer_whole(role, slot, fetched.body.as_ref(), Instant::now())
+}
+
 fn gone(queue: &Queue, seq: Seq, reason: DropReason) {
     queue.lock().gone(seq, reason, Instant::now(), &*queue.log);
     queue.dispatch_changed.notify_one();
@@ -135,17 +167,20 @@ async fn decoded_of(queue: &Arc<Queue>, role: Role, fetched: Fetched) -> Option<
     }
     let (record, body) = (fetched.record, fetched.body?);
     queue.lock().decoded_again(role);
+    decode(queue, record.protocol, record.encoding, body).await
+}
+
+/// Decodes a body of the log.
+pub(super) async fn decode(
+    queue: &Queue,
+    protocol: Protocol,
+    encoding: Encoding,
+    body: Bytes,
+) -> Option<Arc<Decoded>> {
     let (limits, length) = (queue.walk.clone(), body.len());
     let decode = move || {
         let (size, walk) = (limits.size, &limits.walk);
-        wire::decode(
-            &body,
-            record.encoding,
-            record.protocol,
-            size,
-            walk,
-            &limits.key,
-        )
+        wire::decode(&body, encoding, protocol, size, walk, &limits.key)
     };
     let decoded = if length > LARGE_BODY {
         finished(tokio::task::spawn_blocking(decode).await).await

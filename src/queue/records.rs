@@ -21,6 +21,8 @@ pub struct Tracked {
     pub refused: Counts,
     /// Its message for the first of them.
     pub message: Option<String>,
+    /// The receiver does not take this kind of message: its sender is to choose another.
+    pub unsupported: bool,
     /// Its sender was told to come back: nothing more of it is taken until it does.
     pub withheld: bool,
     /// Its metadata has been read: that happens once, however often its elements are.
@@ -68,6 +70,7 @@ impl Records {
             record,
             refused: Counts::default(),
             message: None,
+            unsupported: false,
             withheld: false,
             read: false,
         };

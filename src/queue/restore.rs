@@ -21,6 +21,7 @@ use super::nodes::{Element, Origin};
 use super::state::{QueueOptions, QueueState, Status};
 use super::table::SeriesRef;
 use super::take::{Ordinals, element_of};
+use super::whole::Waiting;
 use crate::log::{Log, Record, Seq};
 use crate::model::counts::{Counts, Kind};
 use crate::wire::decoded::Decoded;
@@ -50,6 +51,8 @@ type Wanted = (usize, u32, u32);
 struct Replay {
     id: BatchId,
     elements: Vec<Picked>,
+    /// It is a body, and goes out whole.
+    whole: Option<Waiting>,
 }
 
 /// An element of a batch that is made again.
@@ -74,6 +77,7 @@ impl Left {
             batches.push(Replay {
                 id,
                 elements: Vec::new(),
+                whole: None,
             });
         }
         // What of an open batch is settled all the same, or gone with its record, is not sent again.
@@ -112,6 +116,19 @@ impl Left {
         replays.wanted.first_key_value().map(|(seq, _)| *seq)
     }
 
+    /// The batch to be made again that is all of this record, and nothing else.
+    fn wants_whole(&self, seq: Seq, ordinals: u32) -> Option<usize> {
+        let replays = self.replays.as_ref()?;
+        let wanted = replays.wanted.get(&seq)?;
+        let (batch, ..) = *wanted.first()?;
+        let elements: u32 = wanted.iter().map(|(_, from, to)| to - from).sum();
+        let one = wanted.iter().all(|wanted| wanted.0 == batch) && elements == ordinals;
+        let all = replays.wanted.iter().chain(&replays.read);
+        let mut others = all.filter(|(other, _)| **other != seq);
+        let shared = others.any(|(_, wanted)| wanted.iter().any(|wanted| wanted.0 == batch));
+        (one && !shared).then_some(batch)
+    }
+
     /// Batches are still to be made again: nothing else is done before.
     pub(super) fn is_replaying(&self) -> bool {
         self.replays.is_some()
@@ -123,6 +140,7 @@ impl Left {
             replays.wanted.append(&mut replays.read);
             for batch in &mut replays.batches {
                 batch.elements.clear();
+                batch.whole = None;
             }
         }
     }
@@ -239,6 +257,20 @@ impl QueueState {
         self.replayed(now);
     }
 
+    /// Makes a batch again that is just this record, all of it, in the form of its body; `false` if there is none.
+    pub(super) fn replay_whole(&mut self, waiting: Waiting, now: Instant) -> bool {
+        let (seq, ordinals) = waiting.all();
+        let Some(batch) = self.left.wants_whole(seq, ordinals) else {
+            return false;
+        };
+        self.unwant(seq);
+        if let Some(replays) = &mut self.left.replays {
+            replays.batches[batch].whole = Some(waiting);
+        }
+        self.replayed(now);
+        true
+    }
+
     /// A record that batches to be made again want is gone.
     pub(super) fn forgo_replay(&mut self, seq: Seq, now: Instant) {
         if self.left.is_replaying() {
@@ -289,6 +321,9 @@ impl QueueState {
     /// Makes a batch of just these elements. Its lanes are locked afterwards, with those of all others: of two
     /// batches that were open neither waits for the other, whatever the lane rules have become since.
     fn fly_again(&mut self, replay: Replay, now: Instant) {
+        if let Some(body) = replay.whole {
+            return self.fly_whole_again(body, replay.id, now);
+        }
         let usual = *self.lanes.limits();
         self.lanes.set_limits(LaneLimits {
             batch: replay.elements.len() as u32,

@@ -24,6 +24,7 @@ impl QueueState {
         self.lanes = Lanes::new(self.options.limits, self.options.rules.grouping);
         (self.stalled, self.laggard) = (None, None);
         self.left.begin_again();
+        self.clear_wholes();
         self.requeue.clear();
         for series in idle {
             let entry = self.table.get_mut(series);
@@ -97,6 +98,7 @@ impl QueueState {
             self.stalled = None;
             self.lead = self.lead.max(seq.next());
         }
+        self.withdraw_whole(slot);
         let records = &self.records;
         let seq_of = |slot: u32| {
             let record: &Record = &records.get(slot).record;

@@ -12,30 +12,34 @@ use super::batch::{Batch, BatchId, Outcome};
 use super::client::Answer;
 use super::client::Attempt;
 use super::dispatch::Next;
+use super::forward;
 use super::handle::{Endpoint, Queue};
 use super::ledger::DropReason;
 use super::mutants::{self, Mutant};
 use super::protocol::Known;
-use super::verdict::{Sent, Verdict, judge, written_of};
+use super::verdict::{Fallback, Sent, Verdict, judge, written_of};
 use crate::clock::Instant;
 use crate::log::Tenant;
+use crate::model::content::Content;
 use crate::model::counts::Counts;
 use crate::vital::Vital;
 use crate::wire::compression::{Encoding, encode_snappy, encode_zstd};
 use crate::wire::decoded::Protocol;
-use crate::wire::encode::{Encoder, Lost};
+use crate::wire::encode::{Encoder, Lost, MetadataSource};
 use crate::wire::negotiate::{CONTENT_TYPE_V1, CONTENT_TYPE_V2};
 
 /// zstd's level towards VictoriaMetrics: the sweet spot between bytes and time.
-const ZSTD_LEVEL: i32 = 1;
+pub(super) const ZSTD_LEVEL: i32 = 1;
 
 /// A batch as it goes over the wire; kept until its verdict, so that a retry is byte-identical.
 #[derive(Debug)]
 pub struct Encoded {
-    protocol: Protocol,
-    encoding: Encoding,
-    body: Bytes,
-    lost: Lost,
+    pub(super) protocol: Protocol,
+    pub(super) encoding: Encoding,
+    pub(super) body: Bytes,
+    pub(super) lost: Lost,
+    /// It is a sender's own body, as it came.
+    pub(super) as_it_came: bool,
 }
 
 /// Scratch for encoding: one for each core, not for each shard.
@@ -123,18 +127,19 @@ async fn deliver(queue: Arc<Queue>, batch: Arc<Batch>, number: u32) {
     queue.read_changed.notify_one();
     let mut number = number;
     let kept = queue.lock().encoded(batch.id);
-    let mut encoded = match kept {
-        Some(encoded) => encoded,
-        None => {
-            let now = Instant::now();
-            let protocol = queue.choice().choose(batch.came_as_v2, now);
-            encode(&queue, &batch, protocol).await
-        }
+    let form = match kept {
+        Some(encoded) => Ok(encoded),
+        None => form_of(&queue, &batch).await,
+    };
+    let mut encoded = match form {
+        Ok(encoded) => encoded,
+        Err(reason) => return lost(&queue, &batch, reason).await,
     };
     loop {
         let sent_counts = batch.counts - encoded.lost.unrepresentable;
-        if sent_counts.is_zero() {
-            return settle(&queue, &batch, &encoded, Outcome::default()).await;
+        // A sender's body may hold metadata and nothing else.
+        if sent_counts.is_zero() && !encoded.as_it_came {
+            return settle(&queue, &batch, encoded.lost, Outcome::default()).await;
         }
         let Endpoint::Http(receiver) = &queue.endpoint else {
             queue.count_bytes(encoded.body.len());
@@ -144,7 +149,7 @@ async fn deliver(queue: Arc<Queue>, batch: Arc<Batch>, number: u32) {
                 dropped,
                 ..Outcome::default()
             };
-            return settle(&queue, &batch, &encoded, outcome).await;
+            return settle(&queue, &batch, encoded.lost, outcome).await;
         };
         if number == 0 {
             opened(&queue, &batch).await;
@@ -158,7 +163,7 @@ async fn deliver(queue: Arc<Queue>, batch: Arc<Batch>, number: u32) {
         match verdict_of(&queue, &batch, &encoded, sent_counts, &answer) {
             Verdict::Settled(outcome) => {
                 queue.attempt_succeeded(encoded.body.len());
-                return settle(&queue, &batch, &encoded, outcome).await;
+                return settle(&queue, &batch, encoded.lost, outcome).await;
             }
             Verdict::Again(again, why) => {
                 queue.report(&why);
@@ -175,11 +180,42 @@ async fn deliver(queue: Arc<Queue>, batch: Arc<Batch>, number: u32) {
             Verdict::AsV1(why) => {
                 queue.report(&why);
                 queue.lock().resent(batch.id);
-                encoded = encode(&queue, &batch, Protocol::V1).await;
+                encoded = match in_v1(&queue, &batch).await {
+                    Ok(encoded) => encoded,
+                    Err(reason) => return lost(&queue, &batch, reason).await,
+                };
                 number += 1;
             }
         }
     }
+}
+
+/// What goes over the wire: the body that came, or one of our own.
+async fn form_of(queue: &Queue, batch: &Batch) -> Result<Arc<Encoded>, DropReason> {
+    if let Some(whole) = &batch.whole {
+        return forward::form_of(queue, batch, whole).await;
+    }
+    let now = Instant::now();
+    let protocol = queue.choice().choose(batch.came_as_v2, now);
+    Ok(encode(queue, batch, protocol).await)
+}
+
+/// The same as 1.0, in snappy if it is a sender's own body.
+async fn in_v1(queue: &Queue, batch: &Batch) -> Result<Arc<Encoded>, DropReason> {
+    match &batch.whole {
+        Some(whole) => forward::in_v1(queue, batch, whole).await,
+        None => Ok(encode(queue, batch, Protocol::V1).await),
+    }
+}
+
+/// The log has lost the body, so there is nothing to send.
+async fn lost(queue: &Queue, batch: &Batch, reason: DropReason) {
+    let dropped = vec![(reason, batch.counts)];
+    let outcome = Outcome {
+        dropped,
+        ..Outcome::default()
+    };
+    settle(queue, batch, Lost::default(), outcome).await;
 }
 
 /// Waits until the journal's entry is safe: after a crash the next process must know that this batch may
@@ -214,7 +250,12 @@ fn verdict_of(
         counts,
         maybe_stored,
         v2_proved: choice.known() == Known::Proved,
-        v2_fixed: choice.v2_fixed(),
+        foreign_zstd: encoded.as_it_came && encoded.encoding == Encoding::Zstd,
+        fallback: match &batch.whole {
+            Some(whole) if whole.awaited => Fallback::Sender,
+            _ if choice.v2_fixed() => Fallback::None,
+            _ => Fallback::V1,
+        },
     };
     let mut verdict = judge(answer, &sent);
     if matches!(verdict, Verdict::Again(..)) && mutants::present(Mutant::DropOnRetry) {
@@ -276,41 +317,53 @@ async fn encode(queue: &Queue, batch: &Batch, protocol: Protocol) -> Arc<Encoded
     } else {
         Encoding::Snappy
     };
-    let encoded = queue
+    let content = &batch.content;
+    let encoded = encode_as(queue, protocol, encoding, content, &metadata).await;
+    let encoded = Arc::new(encoded);
+    queue.lock().keep_encoded(batch.id, Arc::clone(&encoded));
+    encoded
+}
+
+/// Encodes in the scratch that all share.
+pub(super) async fn encode_as(
+    queue: &Queue,
+    protocol: Protocol,
+    encoding: Encoding,
+    content: &Content,
+    metadata: &(dyn MetadataSource + Sync),
+) -> Encoded {
+    queue
         .encoders
         .with(|scratch| {
             scratch.message.clear();
             let message = &mut scratch.message;
-            let lost = scratch
-                .encoder
-                .encode(protocol, &batch.content, &metadata, message);
+            let lost = scratch.encoder.encode(protocol, content, metadata, message);
             let compressed = &mut scratch.compressed;
             let body = match encoding {
                 Encoding::Snappy => encode_snappy(&mut scratch.snappy, message, compressed),
                 Encoding::Zstd => encode_zstd(message, ZSTD_LEVEL, compressed),
             };
-            Arc::new(Encoded {
+            Encoded {
                 protocol,
                 encoding,
                 // What is kept until the verdict is as long as it is, not as it might have been.
                 body: Bytes::copy_from_slice(body),
                 lost,
-            })
+                as_it_came: false,
+            }
         })
-        .await;
-    queue.lock().keep_encoded(batch.id, Arc::clone(&encoded));
-    encoded
+        .await
 }
 
 /// Books a batch: the receiver's part, and what the message could not carry.
-async fn settle(queue: &Queue, batch: &Batch, encoded: &Encoded, mut outcome: Outcome) {
-    let unrepresentable = encoded.lost.unrepresentable;
+async fn settle(queue: &Queue, batch: &Batch, lost: Lost, mut outcome: Outcome) {
+    let unrepresentable = lost.unrepresentable;
     if !unrepresentable.is_zero() {
         outcome
             .dropped
             .push((DropReason::Unrepresentable, unrepresentable));
     }
-    outcome.degraded = encoded.lost.degraded;
+    outcome.degraded = lost.degraded;
     if let Some(refusal) = &outcome.refusal {
         queue.report(refusal);
         queue.warn_refused(refusal, &outcome);

@@ -22,6 +22,7 @@ use super::records::Records;
 use super::restore::Left;
 use super::sender::EncodedBatches;
 use super::table::SeriesTable;
+use super::whole::Wholes;
 use crate::log::{Log, QueueIndex, Seq, Tenant};
 use crate::model::counts::Counts;
 use crate::wire::decoded::Decoded;
@@ -75,6 +76,8 @@ pub struct QueueOptions {
     pub send_exemplars: bool,
     /// Native histograms are sent.
     pub send_histograms: bool,
+    /// Bodies go out whole, as they came: see [`super::whole`].
+    pub passthrough: bool,
 }
 
 /// A batch without a verdict.
@@ -195,6 +198,8 @@ pub struct QueueState {
     pub(super) entered_totals: Counts,
     /// The log's totals when the queue began; may have wrapped around.
     pub(super) start_totals: Counts,
+    /// Bodies that go out whole.
+    pub(super) wholes: Wholes,
     /// What the last process left.
     pub(super) left: Left,
     /// Records were found gone since the journal's last checkpoint.
@@ -242,6 +247,7 @@ impl QueueState {
             entered: start,
             entered_totals: start_totals,
             start_totals,
+            wholes: Wholes::default(),
             left: Left::default(),
             gap: false,
             unneeded: Vec::new(),
@@ -272,7 +278,7 @@ impl QueueState {
         let in_flight = self
             .flights
             .values()
-            .map(|flight| flight.batch.content.counts())
+            .map(|flight| flight.batch.held())
             .sum();
         Books {
             received: totals.wrapping_sub(self.start_totals),
@@ -280,7 +286,7 @@ impl QueueState {
             pending: Pending {
                 unread: totals - self.entered_totals - given_up,
                 untaken: self.records.untaken() + self.left.unsettled(),
-                queued: self.nodes.counts(),
+                queued: self.nodes.counts() + self.wholes.queued(),
                 in_flight,
             },
         }
@@ -306,6 +312,7 @@ impl QueueState {
         let parts = [
             flights,
             self.lanes.oldest(),
+            self.wholes.oldest(),
             self.records.oldest_untaken(),
             self.left.next(Seq(0)).and_then(|seq| log.arrival(seq)),
             log.arrival(self.entered),
@@ -335,7 +342,10 @@ impl QueueState {
             keys: self.lanes.active_keys(),
             series: self.table.len(),
             table_bytes: self.table.heap_bytes() + self.lanes.key_bytes(),
-            lane_bytes: self.nodes.heap_bytes() + self.lanes.heap_bytes() + self.batch_bytes,
+            lane_bytes: self.nodes.heap_bytes()
+                + self.lanes.heap_bytes()
+                + self.wholes.kept_bytes()
+                + self.batch_bytes,
             records: self.records.len(),
             run_bytes: self.records.heap_bytes(),
             gate_open: matches!(self.gate.state(), super::gate::GateState::Open),
@@ -354,7 +364,7 @@ impl QueueState {
 
     /// Every key with anything in a free lane is due at once.
     pub(super) fn eager(&self) -> bool {
-        self.options.eager || self.draining
+        self.options.eager || self.options.passthrough || self.draining
     }
 
     /// From now on every lane is due: nothing new will come.
@@ -370,6 +380,9 @@ impl QueueState {
     /// The lanes have room for another record. With nothing pending there always is: a single request may
     /// be larger than any share.
     pub(super) fn has_room(&mut self) -> bool {
+        if !self.wholes_have_room() {
+            return false;
+        }
         if self.lanes.queued() == 0 && self.flights.is_empty() {
             self.memory_full = false;
             return true;
@@ -492,7 +505,7 @@ impl QueueState {
         self.unneeded.push(gone.record.seq);
         self.give_back(log);
         if let Some(ack) = gone.record.ack.as_ref().filter(|_| self.options.required) {
-            ack.settle(gone.refused, gone.message.as_deref());
+            ack.settle(gone.refused, gone.message.as_deref(), gone.unsupported);
         }
     }
 }

@@ -91,6 +91,9 @@ impl QueueState {
     }
 
     fn lead_plan(&mut self, now: Instant) -> Plan {
+        if self.lead_waits_for_other_form() {
+            return Plan::Wait;
+        }
         let Some(stalled) = &self.stalled else {
             self.pass_settled();
             return Plan::Lead(self.lead);
@@ -128,11 +131,10 @@ impl QueueState {
                 self.laggard = Some(Laggard { at, lanes });
             }
             let pass = self.laggard.as_ref()?;
-            let next = self
-                .records
-                .next_untaken(pass.at)
-                .filter(|(seq, _)| *seq < self.lead);
-            if let Some((seq, _)) = next.filter(|_| !pass.lanes.is_empty()) {
+            // A lane that is full has left the pass; what is before the places of the others is not theirs.
+            let places = pass.lanes.iter().filter_map(|lane| self.left_at(*lane));
+            let next = places.min().and_then(|at| self.records.next_untaken(at));
+            if let Some((seq, _)) = next.filter(|(seq, _)| *seq < self.lead) {
                 return Some(seq);
             }
             // Brought up to the lead: whatever is left of these lanes, the lead itself will take.
@@ -305,7 +307,11 @@ impl QueueState {
         let mut at = Ordinals::new(decoded);
         for row in &decoded.series {
             let place = at.advance(row);
-            if row.invalid.is_some() || (!fresh && self.row_is_taken(slot, &place)) {
+            if !fresh && self.row_is_taken(slot, &place) {
+                continue;
+            }
+            if row.invalid.is_some() {
+                self.leave_out_invalid(slot, &place);
                 continue;
             }
             let series = self.series_of(row, decoded, record, salt);
@@ -456,12 +462,25 @@ impl QueueState {
 
     /// Elements of a kind that the user asked not to send.
     fn not_sent(&mut self, slot: u32, kind: Kind, range: Range<u32>) {
+        self.leave_out(slot, kind, range, DropReason::NotSent);
+    }
+
+    /// A series that is invalid by itself, in a body that passthrough let in whole: no batch of ours can carry it.
+    fn leave_out_invalid(&mut self, slot: u32, place: &Place) {
+        for (kind, range) in Kind::ALL.into_iter().zip(place.ranges()) {
+            if !range.is_empty() {
+                self.leave_out(slot, kind, range, DropReason::Unrepresentable);
+            }
+        }
+    }
+
+    fn leave_out(&mut self, slot: u32, kind: Kind, range: Range<u32>, reason: DropReason) {
         let tracked = self.records.get_mut(slot);
         let new = range.clone().filter(|o| !tracked.taken.contains(*o));
         let new: Vec<u32> = new.collect();
         tracked.taken.insert(range.start, range.end);
         tracked.settled.insert(range.start, range.end);
-        let (seq, reason) = (tracked.record.seq, DropReason::NotSent);
+        let seq = tracked.record.seq;
         self.ledger.drop(reason, Counts::of(kind, new.len() as u64));
         self.journal.dropped(reason, || {
             let run = |ordinal| JournalRun {

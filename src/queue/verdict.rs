@@ -13,6 +13,9 @@
 //! | 413 | `too_large` |
 //! | other 4xx | `rejected`, but for what Written headers say was kept |
 //!
+//! A sender's own body (passthrough) whose sender waits is not made into 1.0: where another message would go out
+//! the sender is told 415. One whose sender does not wait any more is; of zstd too, on a 415.
+//!
 //! A batch that may be stored already is never judged by a refusal: what remains unknown is `unconfirmed`.
 //! Sources: remote-write 1.0 "Retries & Backoff"; 2.0 "Required Written Response Headers", "Partial
 //! Write", "Unsupported Request Content"; prometheus `storage/remote/client.go`, `Store`.
@@ -37,8 +40,21 @@ pub struct Sent {
     pub maybe_stored: bool,
     /// This receiver has answered a 2.0 request with Written headers before.
     pub v2_proved: bool,
+    /// It is a sender's own body in zstd, which not every receiver reads.
+    pub foreign_zstd: bool,
+    /// Where to go when the receiver does not take this kind of message.
+    pub fallback: Fallback,
+}
+
+/// What follows when a receiver does not take a kind of message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// The same as 1.0.
+    V1,
     /// The user fixed 2.0: there is no other protocol to go to.
-    pub v2_fixed: bool,
+    None,
+    /// The sender is told, and chooses another: the body is its own, and it waits.
+    Sender,
 }
 
 /// What to do about a batch after one attempt.
@@ -75,7 +91,11 @@ fn judge_response(response: &Response, sent: &Sent) -> Verdict {
             None => as_v1(response, sent, "no Written headers: 2.0 was not understood"),
         },
         (415, Protocol::V2) => as_v1(response, sent, "2.0 is not accepted"),
-        (400, Protocol::V2) if written.is_none() && !sent.v2_proved => {
+        (415, Protocol::V1) if sent.foreign_zstd => as_v1(response, sent, "zstd is not accepted"),
+        // Of a body of its own the sender is told just what the receiver said.
+        (400, Protocol::V2)
+            if written.is_none() && !sent.v2_proved && sent.fallback != Fallback::Sender =>
+        {
             as_v1(response, sent, "2.0 is not understood")
         }
         (409, _) => Verdict::Settled(Outcome {
@@ -128,7 +148,9 @@ fn partly(written: Counts, sent: &Sent, reason: DropReason, response: &Response)
         *kept.slot(kind) = written.get(kind).min(sent.counts.get(kind));
     }
     let rest = sent.counts - kept;
-    if rest.is_zero() {
+    // A refusal of metadata alone is one, though it counts nothing.
+    let refused_whole = sent.counts.is_zero() && !(200..300).contains(&response.status);
+    if rest.is_zero() && !refused_whole {
         return delivered(sent.counts);
     }
     if sent.maybe_stored {
@@ -154,10 +176,17 @@ fn partly(written: Counts, sent: &Sent, reason: DropReason, response: &Response)
 }
 
 fn as_v1(response: &Response, sent: &Sent, why: &str) -> Verdict {
-    if sent.v2_fixed {
-        return held(response, why);
+    match sent.fallback {
+        Fallback::V1 => Verdict::AsV1(format!("{} {why}", response.status)),
+        Fallback::None => held(response, why),
+        // Even if an earlier attempt had no answer: what is not understood is not stored.
+        Fallback::Sender => Verdict::Settled(Outcome {
+            dropped: vec![(DropReason::Rejected, sent.counts)],
+            refusal: Some(describe(response, why)),
+            unsupported: true,
+            ..Outcome::default()
+        }),
     }
-    Verdict::AsV1(format!("{} {why}", response.status))
 }
 
 fn again(response: &Response) -> Verdict {
@@ -207,7 +236,8 @@ mod tests {
             counts: COUNTS,
             maybe_stored: false,
             v2_proved: true,
-            v2_fixed: false,
+            foreign_zstd: false,
+            fallback: Fallback::V1,
         }
     }
 
@@ -275,7 +305,7 @@ mod tests {
         );
         assert!(matches!(of(204, None, &v2), Verdict::AsV1(_)));
         let fixed = Sent {
-            v2_fixed: true,
+            fallback: Fallback::None,
             ..v2
         };
         assert!(matches!(

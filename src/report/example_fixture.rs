@@ -11,6 +11,7 @@ pub(crate) fn well() -> Report {
         version: "0.1.0".to_owned(),
         now_ms: NOW_MS,
         uptime_seconds: 367_200.0,
+        mode: "normal".to_owned(),
         ack: Ack {
             mode: "fsync".to_owned(),
             means: "A 2xx means that the request is on disk here, synced.".to_owned(),
@@ -32,6 +33,11 @@ pub(crate) fn well() -> Report {
                 part: "lanes".to_owned(),
                 bytes: 5 << 20,
             }],
+        },
+        process: Process {
+            rss_bytes: Some(64 << 20),
+            rss_peak_bytes: Some(96 << 20),
+            ..Process::of(5_508.0, 0.0, 367_200.0, 4_560_000_000)
         },
         storage: Some(storage()),
         ..Report::default()
@@ -143,6 +149,7 @@ pub(crate) fn queue() -> QueuePart {
             in_flight: 2_000,
         },
         drain: Drain::default(),
+        ceiling: None,
         shards: Shards {
             actual: 3,
             busy: 1,
@@ -189,6 +196,7 @@ pub(crate) fn queue() -> QueuePart {
         },
         errors: Vec::new(),
         journal_trouble: None,
+        shadow: None,
     }
 }
 

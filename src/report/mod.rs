@@ -4,6 +4,9 @@
 //! Plain values and functions over them: no clock, no I/O. Texts in it are safe to print: without control
 //! characters ([`words::clean`]); what goes into HTML has to be escaped there.
 
+pub mod advice;
+pub mod shadow;
+pub mod shadow_text;
 pub mod text;
 pub mod verdict;
 pub mod words;
@@ -31,6 +34,8 @@ pub struct Report {
     pub verdict: Finding,
     /// What else is to be said, the worst first.
     pub also: Vec<Finding>,
+    /// What is sent: `normal` (batches of series) or `passthrough` (each body as it came).
+    pub mode: String,
     /// What a 2xx means.
     pub ack: Ack,
     /// The door: what senders deliver.
@@ -43,6 +48,8 @@ pub struct Report {
     pub at_risk: Vec<AtRisk>,
     /// The memory budget.
     pub memory: Memory,
+    /// What the process takes of the machine.
+    pub process: Process,
     /// The log on disk; `null` without one.
     pub storage: Option<Storage>,
     /// Why the log on disk that was asked for is not used.
@@ -175,6 +182,8 @@ pub struct QueuePart {
     pub drain: Drain,
     /// Permits for one request each.
     pub shards: Shards,
+    /// With `mode: passthrough`: what limits it.
+    pub ceiling: Option<Ceiling>,
     /// The receiver.
     pub endpoint: EndpointPart,
     /// What goes over the wire.
@@ -185,6 +194,8 @@ pub struct QueuePart {
     pub errors: Vec<ErrorPart>,
     /// The settle journal could not be written; why.
     pub journal_trouble: Option<String>,
+    /// With `discards`: what sending would come to, measured.
+    pub shadow: Option<shadow::Shadow>,
 }
 
 /// Where pending elements are.
@@ -224,6 +235,22 @@ pub enum DrainState {
     Growing,
     /// Nothing goes out.
     Stopped,
+}
+
+/// What limits a queue in passthrough: `samples_per_second = samples_per_request / answer_seconds`, for each
+/// request in flight. `null` until enough was sent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ceiling {
+    /// What is in flight at a time: `request of a sender` (as many as senders send) or `tenant` (one request of
+    /// each).
+    pub per: String,
+    /// Samples a second, for each of them.
+    pub samples_per_second: Option<f64>,
+    /// Samples in a request, on average.
+    pub samples_per_request: Option<f64>,
+    /// Half of the answers of the last five minutes took no longer.
+    pub answer_seconds: Option<f64>,
 }
 
 /// Permits for one request each.
@@ -416,6 +443,39 @@ pub struct MemoryPart {
     pub part: String,
     /// Bytes.
     pub bytes: u64,
+}
+
+/// What the process takes of the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Process {
+    /// Time of a core since the process began, of all its threads.
+    pub cpu_seconds: f64,
+    /// The part of that which the shadow reports' measuring took.
+    pub measuring_cpu_seconds: f64,
+    /// Share of one core since the process began, measuring included.
+    pub cpu_share: Option<f64>,
+    /// Nanoseconds for each sample that came in, without the measuring. `null` before the first.
+    pub cpu_ns_per_sample: Option<f64>,
+    /// Memory in use, as the system counts it (resident). `null` where it does not say.
+    pub rss_bytes: Option<u64>,
+    /// The most it ever was.
+    pub rss_peak_bytes: Option<u64>,
+}
+
+impl Process {
+    /// From what the system says of it.
+    pub fn of(cpu_seconds: f64, measuring: f64, uptime_seconds: f64, samples: u64) -> Self {
+        let own = (cpu_seconds - measuring).max(0.0);
+        Self {
+            cpu_seconds,
+            measuring_cpu_seconds: measuring,
+            cpu_share: (uptime_seconds > 0.0).then(|| cpu_seconds / uptime_seconds),
+            cpu_ns_per_sample: (samples > 0).then(|| own * 1e9 / samples as f64),
+            rss_bytes: None,
+            rss_peak_bytes: None,
+        }
+    }
 }
 
 /// The log on disk.

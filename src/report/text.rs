@@ -2,7 +2,7 @@
 
 use super::verdict::sentence;
 use super::words::{bytes, clean, count, latency, moment, percent, plural, rate, short, time};
-use super::{DrainState, Level, QueuePart, Report, Shards};
+use super::{Ceiling, DrainState, Level, Process, QueuePart, Report, Shards, shadow_text};
 
 /// How a number of shards comes about, with its numbers.
 pub fn shard_sum(shards: &Shards) -> String {
@@ -22,6 +22,26 @@ pub fn shard_sum(shards: &Shards) -> String {
     )
 }
 
+/// What limits passthrough, with its numbers once they are known.
+pub fn ceiling_sum(ceiling: &Ceiling) -> String {
+    let each = match ceiling.per.as_str() {
+        "tenant" => "each tenant, of which one request is in flight at a time",
+        _ => "each request that a sender has in flight",
+    };
+    let known = ceiling.samples_per_second.filter(|most| most.is_finite());
+    match (known, ceiling.samples_per_request, ceiling.answer_seconds) {
+        (Some(most), Some(samples), Some(seconds)) => format!(
+            "at most {} samples/s for {each}: {} samples a request / {} until the answer",
+            rate(Some(most)),
+            count(samples.round().max(0.0) as u64),
+            latency(Some(seconds))
+        ),
+        _ => format!(
+            "samples a request / the receiver's answer time for {each}; too little was sent to say more"
+        ),
+    }
+}
+
 /// The long time of the rates: five minutes, or less when the process is younger.
 pub fn long(report: &Report) -> String {
     time(report.uptime_seconds.min(300.0))
@@ -31,7 +51,11 @@ fn reason(shards: &Shards) -> String {
     let (min, max) = (shards.min, shards.max);
     match shards.reason.as_str() {
         "nothing_sent" => {
-            "nothing was settled yet, so there is no time a sample to reckon with.".to_owned()
+            "nothing was settled yet when this was last reckoned, as it is every 10 s.".to_owned()
+        }
+        "passthrough" => {
+            "fixed: bodies go out as they came, and senders or tenants decide how many at a time."
+                .to_owned()
         }
         "within_tolerance" => "within 30 % of what is there, so it stays.".to_owned(),
         "catching_up" => "fewer would do, but it is over 10 s behind, so it stays.".to_owned(),
@@ -88,10 +112,14 @@ impl Lines {
     fn flow(&mut self, report: &Report) {
         let (senders, log) = (&report.senders, &report.log);
         self.heading(&format!(
-            "sluicegate {}, up {}, ack {}",
+            "sluicegate {}, up {}, ack {}{}",
             report.version,
             time(report.uptime_seconds),
-            report.ack.mode
+            report.ack.mode,
+            match report.mode.as_str() {
+                "passthrough" => ", mode passthrough",
+                _ => "",
+            }
         ));
         let coming = senders.samples_per_second;
         self.line(
@@ -167,8 +195,14 @@ impl Lines {
             ),
         );
         self.line("", &shard_sum(&queue.shards));
+        if let Some(ceiling) = &queue.ceiling {
+            self.line("ceiling", &ceiling_sum(ceiling));
+        }
         self.receiver(report, queue);
         self.books(queue);
+        if let Some(shadow) = &queue.shadow {
+            self.0 += &shadow_text::text(shadow);
+        }
         for error in queue.errors.iter().take(5) {
             let when = moment(error.last_ms, report.now_ms);
             self.line(
@@ -259,6 +293,7 @@ impl Lines {
             bytes(memory.limit_bytes as f64)
         );
         self.line("memory", &format!("{all} ({})", parts.join(", ")));
+        self.line("cost", &process(&report.process));
         if let Some(storage) = &report.storage {
             let writable = if storage.writable {
                 "writable"
@@ -287,6 +322,57 @@ impl Lines {
             );
         }
     }
+}
+
+/// What the process takes of the machine.
+pub fn process(process: &Process) -> String {
+    let size =
+        |size: Option<u64>| size.map_or_else(|| "not known".to_owned(), |size| bytes(size as f64));
+    let share = process.cpu_share.map_or_else(String::new, |share| {
+        format!(", {} of a core", percent(share))
+    });
+    let each = process.cpu_ns_per_sample.map_or_else(String::new, |ns| {
+        format!(", {} ns a sample", count(ns.round() as u64))
+    });
+    let measuring = if process.measuring_cpu_seconds > 0.0 {
+        format!(
+            " (without {:.1} s for measuring)",
+            process.measuring_cpu_seconds
+        )
+    } else {
+        String::new()
+    };
+    format!(
+        "{:.1} s CPU{share}{each}{measuring}; memory {}, {} at the most",
+        process.cpu_seconds,
+        size(process.rss_bytes),
+        size(process.rss_peak_bytes)
+    )
+}
+
+/// The report of each queue that is measured, for whoever reads what the process prints.
+pub fn shadows(report: &Report, least_share: f64) -> Option<String> {
+    let mut told = String::new();
+    for queue in &report.queues {
+        let Some(shadow) = &queue.shadow else {
+            continue;
+        };
+        if shadow.measured_seconds >= shadow.of_seconds * least_share && !shadow.rows.is_empty() {
+            told += &format!(
+                "queue {}\n{}",
+                clean(&queue.name),
+                shadow_text::text(shadow)
+            );
+        }
+    }
+    if told.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "{told}  {:<14}{}\n",
+        "cost",
+        process(&report.process)
+    ))
 }
 
 fn waiting(queue: &QueuePart) -> String {

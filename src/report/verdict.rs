@@ -3,6 +3,7 @@
 //! Each rule looks at the numbers and says at most one thing for the process, or one for each queue. The
 //! verdict is the worst, and of equals the one whose rule stands first.
 
+use super::text::ceiling_sum;
 use super::words::{bytes, clean, count, moment, plural, rate, short, time};
 use super::{DrainState, Finding, Level, QueuePart, Report};
 
@@ -43,6 +44,7 @@ pub fn findings(report: &Report) -> Vec<Finding> {
                 found.push(finding);
             }
         }
+        found.extend(passthrough(report, queue));
     }
     found.extend(
         [damage, slow_disk, silent]
@@ -130,12 +132,19 @@ fn books(report: &Report, queue: &QueuePart) -> Option<Finding> {
     Some(finding(Level::Trouble, "books", text))
 }
 
-fn failing(report: &Report, queue: &QueuePart) -> Option<Finding> {
-    let failing = queue.endpoint.failing.as_ref()?;
+/// Its receiver has taken nothing for so long that it is said.
+pub fn is_failing(report: &Report, queue: &QueuePart) -> bool {
     let (attempts, for_ms) = FAILING;
-    if failing.attempts < attempts || report.now_ms - failing.since_ms < for_ms {
+    queue.endpoint.failing.as_ref().is_some_and(|failing| {
+        failing.attempts >= attempts && report.now_ms - failing.since_ms >= for_ms
+    })
+}
+
+fn failing(report: &Report, queue: &QueuePart) -> Option<Finding> {
+    if !is_failing(report, queue) {
         return None;
     }
+    let failing = queue.endpoint.failing.as_ref()?;
     let at = |at_ms| moment(at_ms, report.now_ms);
     let since = match (at(failing.code_since_ms), at(failing.since_ms)) {
         (code, all) if code == all => all,
@@ -259,7 +268,9 @@ fn behind(report: &Report, queue: &QueuePart) -> Option<Finding> {
         ),
         _ => {
             let at_max = queue.shards.actual >= queue.shards.max;
-            let maximum = if at_max {
+            let maximum = if queue.ceiling.is_some() {
+                " in passthrough".to_owned()
+            } else if at_max {
                 format!(" with all {}", plural(queue.shards.max, "shard"))
             } else {
                 String::new()
@@ -285,6 +296,17 @@ fn behind(report: &Report, queue: &QueuePart) -> Option<Finding> {
     Some(finding(level, id, text))
 }
 
+/// Said at all times: whoever asks "is it the proxy?" must see what it does, and what it can carry.
+fn passthrough(report: &Report, queue: &QueuePart) -> Option<Finding> {
+    let ceiling = queue.ceiling.as_ref()?;
+    let text = format!(
+        "Passthrough{}: each body goes out as it came; {}.",
+        of(report, queue),
+        ceiling_sum(ceiling)
+    );
+    Some(finding(Level::Well, "passthrough", text))
+}
+
 fn flaky(report: &Report, queue: &QueuePart) -> Option<Finding> {
     let (much, lately_ms) = FLAKY;
     let share = queue.endpoint.retried_share.filter(|share| *share > much)?;
@@ -292,8 +314,13 @@ fn flaky(report: &Report, queue: &QueuePart) -> Option<Finding> {
     if report.now_ms - latest.last_ms > lately_ms {
         return None;
     }
+    let waits = match queue.drain.state {
+        DrainState::Steady => String::new(),
+        _ => format!(", and {}", count_waiting(queue.pending.total)),
+    };
     let text = format!(
-        "{:.0} % of the attempts{} in the last 5 min failed and were made again; nothing is lost by that. Latest: {}",
+        "{:.0} % of the attempts{} in the last 5 min failed and were made again; nothing is lost by that{waits}. \
+         Latest: {}",
         share * 100.0,
         of(report, queue),
         latest.text

@@ -252,6 +252,23 @@ const CASES: &[Case] = &[
          answered 502",
     ),
     (
+        |report| {
+            let queue = &mut report.queues[0];
+            behind(queue, DrainState::Draining, Some(30.0));
+            queue.lag_seconds = 16.0;
+            queue.endpoint.retried_share = Some(0.24);
+            queue.errors.push(ErrorPart {
+                text: "connection refused".to_owned(),
+                last_ms: NOW_MS - 1_000,
+                ..ErrorPart::default()
+            });
+        },
+        Level::Attention,
+        "flaky",
+        "24 % of the attempts in the last 5 min failed and were made again; nothing is lost by that, and 1.2 M \
+         samples wait. Latest: connection refused",
+    ),
+    (
         |report| report.queues[0].journal_trouble = Some("write: EIO".to_owned()),
         Level::Attention,
         "journal",

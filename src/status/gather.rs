@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Status;
 use super::history::{History, LONG, Look, SHORT};
-use crate::clock::{Instant, wall_ms};
-use crate::config::AckMode;
+use crate::clock::{Instant, cpu_of_process, wall_ms};
+use crate::config::{AckMode, Choice as _};
 use crate::log::disk::health::{SYNC_BOUNDS, Syncs};
 use crate::log::disk::medium::Medium;
 use crate::queue::autoscale::{CATCH_UP, Decision};
@@ -14,11 +14,15 @@ use crate::queue::gate::GateState;
 use crate::queue::handle::Queue;
 use crate::queue::ledger::{Books, DropReason};
 use crate::queue::protocol::Known;
+use crate::queue::shadow::thread::{ShadowFacts, Stage};
+use crate::queue::shadow::{Came, Cut, Form, Tally};
+use crate::report::shadow::{CameIn, Measured, MeasuredRow, ShadowState, merged, shadow};
 use crate::report::words::clean;
 use crate::report::{
-    Ack, AtRisk, BooksPart, Bytes, CodePart, DamagePart, Drain, DrainState, Dropped, EndpointPart,
-    ErrorPart, FailingPart, LogPart, Memory, MemoryPart, PendingPart, QueuePart, Rate, Report,
-    SenderAnswer, Senders, ShardSum, Shards, Storage, StorageErrors, verdict,
+    Ack, AtRisk, BooksPart, Bytes, Ceiling, CodePart, DamagePart, Drain, DrainState, Dropped,
+    EndpointPart, ErrorPart, FailingPart, LogPart, Memory, MemoryPart, PendingPart, Process,
+    QueuePart, Rate, Report, SenderAnswer, Senders, ShardSum, Shards, Storage, StorageErrors,
+    verdict,
 };
 
 /// What a record in the log costs beside its body, in memory and on disk: enough for a forecast.
@@ -46,19 +50,22 @@ impl Status {
         let senders = self.senders();
         let log = self.log(&senders);
         let queues = self.queues.iter().enumerate();
+        let latency = self.latency();
         let mut report = Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             now_ms: wall_ms(),
             uptime_seconds: self.about.started.elapsed().as_secs_f64(),
             stopping: !self.is_ready(),
+            mode: self.mode.word().to_owned(),
             ack: ack(self.ack),
             queues: queues
-                .map(|(at, queue)| self.queue(at, queue, &senders))
+                .map(|(at, queue)| self.queue(at, queue, &senders, latency))
                 .collect(),
             senders,
             log,
             at_risk: self.at_risk_report(),
             memory: self.memory(),
+            process: self.process(),
             storage: self.storage(),
             storage_trouble: self.storage_trouble.as_deref().map(clean),
             ..Report::default()
@@ -81,7 +88,7 @@ impl Status {
             bytes_per_second: rate(&history, |look| look.bytes),
             requests: told.requests,
             last_ms: told.last_ms,
-            connections: self.connections.load(std::sync::atomic::Ordering::Relaxed) as u64,
+            connections: self.connections.open() as u64,
             in_flight: self.ingest.activity.in_flight() as u64,
             answers: answers
                 .map(|((code, reason), (count, last_ms))| SenderAnswer {
@@ -111,7 +118,23 @@ impl Status {
         }
     }
 
-    fn queue(&self, at: usize, queue: &Queue, senders: &Senders) -> QueuePart {
+    /// How long the slowest receiver takes to answer: median and 99 of 100, in seconds.
+    fn latency(&self) -> Option<(f64, f64)> {
+        let known = self.queues.iter().filter_map(|queue| {
+            let attempts = queue.facts().attempts;
+            let seconds = |at: Option<Duration>| at.map(|at| at.as_secs_f64());
+            seconds(attempts.p50).zip(seconds(attempts.p99))
+        });
+        known.max_by(|one, other| one.1.total_cmp(&other.1))
+    }
+
+    fn queue(
+        &self,
+        at: usize,
+        queue: &Queue,
+        senders: &Senders,
+        latency: Option<(f64, f64)>,
+    ) -> QueuePart {
         let facts = queue.facts();
         let history = self.history();
         let of = |look: &Look, sum: fn(&crate::queue::facts::Sums) -> u64| {
@@ -134,6 +157,7 @@ impl Status {
             lag_seconds: facts.snapshot.lag.as_secs_f64(),
             pending: pending(&facts.snapshot.books),
             drain: drain(&facts, senders.samples_per_second, settled_rate),
+            ceiling: ceiling(&facts),
             shards: shards(&facts),
             endpoint: EndpointPart {
                 retried_share: (attempts > 0).then(|| retries as f64 / attempts as f64),
@@ -148,11 +172,33 @@ impl Status {
                 ..books(&facts.snapshot.books)
             },
             errors: errors(&facts.attempts),
+            shadow: facts.shadow.as_ref().map(|found| {
+                shadow(&Measured {
+                    ack: ack_word(self.ack).to_owned(),
+                    latency,
+                    ..measured(found)
+                })
+            }),
             journal_trouble: facts.journal.and_then(|journal| {
                 journal.unwritable_since?;
                 let why = journal.last_error;
                 Some(why.map_or_else(|| "no reason is known".to_owned(), |why| clean(&why)))
             }),
+        }
+    }
+
+    /// What the process takes of the machine.
+    fn process(&self) -> Process {
+        let measuring = self.queues.iter().filter_map(|queue| queue.shadow_facts());
+        let measuring: Duration = measuring.map(|found| found.cpu).sum();
+        let (rss_bytes, rss_peak_bytes) = resident();
+        let samples = self.ingest.metrics.told().samples;
+        let up = self.about.started.elapsed().as_secs_f64();
+        let cpu = cpu_of_process().as_secs_f64();
+        Process {
+            rss_bytes,
+            rss_peak_bytes,
+            ..Process::of(cpu, measuring.as_secs_f64(), up, samples)
         }
     }
 
@@ -230,24 +276,87 @@ fn fill(history: &History) -> Option<f64> {
     Some(bytes + requests * RECORD_BYTES)
 }
 
+/// What is in memory now, and the most that ever was (proc(5)); nothing where there is no `/proc`.
+fn resident() -> (Option<u64>, Option<u64>) {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = |name: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+        let kib: u64 = value.split_whitespace().next()?.parse().ok()?;
+        Some(kib * 1024)
+    };
+    (line("VmRSS:"), line("VmHWM:"))
+}
+
+fn ack_word(mode: AckMode) -> &'static str {
+    match mode {
+        AckMode::Upstream => "upstream",
+        AckMode::Memory => "memory",
+        AckMode::Fsync => "fsync",
+    }
+}
+
+/// What the queue has measured, in plain numbers.
+fn measured(found: &ShadowFacts) -> Measured {
+    let came = |came: Came| CameIn {
+        requests: came.requests,
+        samples: came.elements,
+        bytes: came.bytes,
+    };
+    let row = |(cut, form, tally): &(Cut, Form, Tally)| MeasuredRow {
+        cut: match cut {
+            Cut::AsSent => "as_sent".to_owned(),
+            Cut::Arrival => "arrival".to_owned(),
+            Cut::Target => "target".to_owned(),
+            Cut::Large => "large".to_owned(),
+            Cut::Merged(window) => merged(window.as_secs_f64()),
+        },
+        protocol: form.words().0.to_owned(),
+        compression: form.words().1.to_owned(),
+        per_send: cut.per_send(found.batch).map(u64::from),
+        samples: tally.elements,
+        left_out: tally.left_out,
+        requests: tally.requests,
+        bytes: tally.bytes,
+        came: came(tally.came),
+        cpu_seconds: tally.cpu.as_secs_f64(),
+    };
+    Measured {
+        state: match found.stage {
+            Stage::Waiting => ShadowState::Waiting,
+            Stage::Measuring => ShadowState::Measuring,
+            Stage::Ready => ShadowState::Ready,
+        },
+        passed_seconds: found.passed.as_secs_f64(),
+        length_seconds: found.length.as_secs_f64(),
+        came_v1: came(found.seen.v1),
+        came_v2: came(found.seen.v2),
+        empty: came(found.seen.empty),
+        stretches: found.stretches,
+        longest_seconds: found.longest.as_secs_f64(),
+        cramped: found.cramped,
+        rows: found.tallies.iter().map(row).collect(),
+        cpu_seconds: found.cpu.as_secs_f64(),
+        cpu_share_most: found.share,
+        memory_peak_bytes: found.memory_peak as u64,
+        per_send: u64::from(found.batch),
+        windows_seconds: found.windows.iter().map(Duration::as_secs_f64).collect(),
+        ..Measured::default()
+    }
+}
+
 fn ack(mode: AckMode) -> Ack {
-    let (mode, means) = match mode {
-        AckMode::Upstream => (
-            "upstream",
-            "A 2xx means that every required receiver has settled all of the request.",
-        ),
-        AckMode::Memory => (
-            "memory",
+    let means = match mode {
+        AckMode::Upstream => {
+            "A 2xx means that every required receiver has settled all of the request."
+        }
+        AckMode::Memory => {
             "A 2xx means that the request is in memory here: what is pending is lost when this process ends \
-             without a stop.",
-        ),
-        AckMode::Fsync => (
-            "fsync",
-            "A 2xx means that the request is on disk here, synced.",
-        ),
+             without a stop."
+        }
+        AckMode::Fsync => "A 2xx means that the request is on disk here, synced.",
     };
     Ack {
-        mode: mode.to_owned(),
+        mode: ack_word(mode).to_owned(),
         means: means.to_owned(),
     }
 }
@@ -350,7 +459,11 @@ fn shards(facts: &Facts) -> Shards {
         min: facts.bounds.0 as u64,
         max: facts.bounds.1 as u64,
         waiting_batches: gauges.waiting as u64,
-        reason: reason.as_str().to_owned(),
+        reason: match facts.ceiling {
+            Some(_) => "passthrough",
+            None => reason.as_str(),
+        }
+        .to_owned(),
         sum: ShardSum {
             seconds_per_sample: sum.seconds_per_element,
             in_per_second: sum.data_in,
@@ -359,6 +472,22 @@ fn shards(facts: &Facts) -> Shards {
             pending: sum.pending,
         },
     }
+}
+
+fn ceiling(facts: &Facts) -> Option<Ceiling> {
+    let ceiling = facts.ceiling?;
+    let known = ceiling.measured;
+    Some(Ceiling {
+        per: if ceiling.upstream {
+            "request of a sender"
+        } else {
+            "tenant"
+        }
+        .to_owned(),
+        samples_per_second: known.map(|known| known.per_second()),
+        samples_per_request: known.map(|known| known.per_request),
+        answer_seconds: known.map(|known| known.seconds),
+    })
 }
 
 fn endpoint(facts: &Facts) -> EndpointPart {

@@ -8,6 +8,7 @@ use sluicegate::app::{App, Stopped};
 use sluicegate::cli::RunArgs;
 use sluicegate::config;
 use sluicegate::queue::handle::Queue;
+use sluicegate::queue::shadow::ShadowTimes;
 use sluicegate::status::Status;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -31,6 +32,15 @@ pub(crate) struct Proxy {
 
 /// Starts a proxy in front of these receivers (`URL` or `NAME=URL`), with further flags set by `flags`.
 pub(crate) async fn proxy(upstreams: &[String], flags: impl FnOnce(&mut RunArgs)) -> Proxy {
+    shadowed(upstreams, ShadowTimes::default(), flags).await
+}
+
+/// The same with other times for what is measured towards `discard:`.
+pub(crate) async fn shadowed(
+    upstreams: &[String],
+    times: ShadowTimes,
+    flags: impl FnOnce(&mut RunArgs),
+) -> Proxy {
     let mut args = RunArgs {
         upstream: upstreams.to_vec(),
         listen: Some(([127, 0, 0, 1], 0).into()),
@@ -38,7 +48,7 @@ pub(crate) async fn proxy(upstreams: &[String], flags: impl FnOnce(&mut RunArgs)
         ..RunArgs::default()
     };
     flags(&mut args);
-    start(&args).await
+    start(&args, times).await
 }
 
 /// Starts a proxy with this configuration file, and further flags.
@@ -52,9 +62,10 @@ pub(crate) async fn configured(yaml: &str, flags: impl FnOnce(&mut RunArgs)) -> 
     .await
 }
 
-async fn start(args: &RunArgs) -> Proxy {
+async fn start(args: &RunArgs, times: ShadowTimes) -> Proxy {
     let loaded = config::load(args).unwrap_or_else(|problems| panic!("{problems}"));
-    let app = App::build(&loaded.config).await.expect("the proxy starts");
+    let app = App::build_with(&loaded.config, times).await;
+    let app = app.expect("the proxy starts");
     let (data, admin) = (app.data_addr().unwrap(), app.admin_addr().unwrap());
     let (queues, status) = (app.queues().to_vec(), app.status());
     let (stop, stopped) = oneshot::channel::<()>();

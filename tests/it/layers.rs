@@ -15,6 +15,7 @@ struct Layer {
 }
 
 const LEAF: &str = "`clock`, `units`, `vital` and `metrics` use no other part.";
+const LISTEN: &str = "`listen` knows connections and nothing that comes over them.";
 const PURE: &str = "`wire` and `model` use no stage, no clock and no metrics.";
 const STAGE: &str = "`ingest`, `log` and `queue` never see the configuration.";
 const MEET: &str = "`ingest` and `queue` do not know each other; they meet at `log`.";
@@ -28,13 +29,14 @@ const LAYERS: &[Layer] = &[
     row("units", &[], LEAF),
     row("vital", &[], LEAF),
     row("metrics", &[], LEAF),
+    row("listen", &["clock"], LISTEN),
     row("logging", &["config"], OUTSIDE),
     row("model", &[], PURE),
     row("wire", &["model"], PURE),
     row("log", &["clock", "model", "vital", "wire"], STAGE),
     row(
         "ingest",
-        &["clock", "log", "metrics", "model", "wire"],
+        &["clock", "listen", "log", "metrics", "model", "wire"],
         MEET,
     ),
     row(
@@ -47,28 +49,38 @@ const LAYERS: &[Layer] = &[
     row(
         "status",
         &[
-            "clock", "config", "ingest", "log", "metrics", "queue", "report",
+            "clock", "config", "ingest", "listen", "log", "metrics", "queue", "report",
         ],
         OUTSIDE,
     ),
-    row("admin", &["report", "status"], OUTSIDE),
+    row("admin", &["clock", "listen", "report", "status"], OUTSIDE),
     row("bench", &["units", "wire"], OUTSIDE),
+    // The whole program and the bench around it, as a command line would put them together.
+    row(
+        "demo",
+        &[
+            "app", "bench", "cli", "clock", "config", "log", "logging", "report", "status", "units",
+        ],
+        OUTSIDE,
+    ),
     // A folder is read as the log and its queues would read it, and posted with a queue's client.
     row(
         "storage",
         &["clock", "log", "model", "queue", "wire"],
         OUTSIDE,
     ),
+    // Two query APIs are asked with a queue's client.
+    row("verify", &["clock", "queue", "report", "units"], OUTSIDE),
     row(
         "cli",
-        &["bench", "config", "report", "storage", "units"],
+        &["bench", "config", "report", "storage", "units", "verify"],
         OUTSIDE,
     ),
     row(
         "app",
         &[
-            "admin", "clock", "config", "ingest", "log", "metrics", "model", "queue", "status",
-            "wire",
+            "admin", "clock", "config", "ingest", "listen", "log", "metrics", "model", "queue",
+            "status", "wire",
         ],
         OUTSIDE,
     ),
@@ -105,11 +117,19 @@ const PURE_FILES: &[&str] = &[
     "admin/page.rs",
     "admin/panels.rs",
     "admin/queue_panel.rs",
+    "admin/shadow_panel.rs",
+    "demo/outcome.rs",
+    "demo/script.rs",
+    "demo/told.rs",
+    "demo/view.rs",
     "report/",
     "status/history.rs",
+    "ingest/pace.rs",
+    "listen/framing.rs",
     "queue/attempts.rs",
     "queue/autoscale.rs",
     "queue/batch.rs",
+    "queue/convert.rs",
     "queue/dispatch.rs",
     "queue/gate.rs",
     "queue/grouping.rs",
@@ -125,10 +145,23 @@ const PURE_FILES: &[&str] = &[
     "queue/protocol.rs",
     "queue/records.rs",
     "queue/restore.rs",
+    "queue/shadow/measure.rs",
+    "queue/shadow/mod.rs",
+    "queue/shadow/recut.rs",
     "queue/state.rs",
     "queue/table.rs",
     "queue/take.rs",
     "queue/verdict.rs",
+    "queue/whole.rs",
+    "verify/answer.rs",
+    "verify/diff.rs",
+    "verify/gaps.rs",
+    "verify/plan.rs",
+    "verify/report.rs",
+    "verify/series.rs",
+    "verify/text.rs",
+    "verify/totals.rs",
+    "verify/tracker.rs",
 ];
 const EFFECTS: &[&str] = &[
     "async ",

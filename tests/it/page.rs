@@ -261,6 +261,12 @@ async fn page_and_api_are_guarded_and_their_pieces_are_there() {
         assert_eq!(reply.header("cache-control"), Some("no-store"));
         assert_eq!(reply.header("access-control-allow-origin"), None);
     }
+    // Two names are none.
+    let mut connection = Connection::open(proxy.admin).await;
+    connection
+        .write(b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n")
+        .await;
+    assert_eq!(connection.reply().await.status, 403);
     // A name that somebody made lead here.
     for (path, status) in [
         ("/", 403),

@@ -171,6 +171,11 @@ impl Connection {
     pub(crate) async fn maybe(&mut self, post: &Post) -> Option<u16> {
         self.write(&post.head(post.body.len())).await;
         self.write(&post.body).await;
+        self.maybe_reply().await
+    }
+
+    /// The status of the next answer, if one comes before the end.
+    pub(crate) async fn maybe_reply(&mut self) -> Option<u16> {
         let reply = timeout(LIMIT, self.read_reply()).await;
         reply.expect("an end in time").map(|reply| reply.status)
     }

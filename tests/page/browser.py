@@ -10,6 +10,7 @@ Each line of the steps is a command:
     shot NAME             writes OUTPUT_FOLDER/NAME.png
     moves SELECTOR        waits until the text of that element changes
     says SELECTOR TEXT    waits until the text of that element contains TEXT
+    patience SECONDS      how long the next ones wait, 30 at first
     fits                  nothing on the page is wider than the window
     noscript URL          the page at URL has numbers without any script
 
@@ -120,6 +121,9 @@ def step(browser, folder, line):
         shot = browser.call("Page.captureScreenshot", format="png")
         with open(os.path.join(folder, rest + ".png"), "wb") as file:
             file.write(base64.b64decode(shot["data"]))
+    elif name == "patience":
+        global PATIENCE
+        PATIENCE = float(rest)
     elif name == "moves":
         before = text_of(browser, rest)
         until(line, lambda: text_of(browser, rest) not in ("", before))

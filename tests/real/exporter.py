@@ -9,6 +9,7 @@ scrapes. Pages:
   /classic      a classic histogram, to be scraped as one with custom buckets
   /utf8         names that only Prometheus 3 takes
   /steady       a few series; the server of this page is meant to be stopped mid-way
+  /bulk         as many counters as the exporter was asked for, where the work counts and not the content
 
 Run by hand for a look: exporter.py [PORT]
 """
@@ -42,7 +43,7 @@ SPECIAL_VALUES = {
 }
 
 VANISHING_SLOTS = 5
-PAGES = ("text", "openmetrics", "protobuf", "classic", "utf8", "steady")
+PAGES = ("text", "openmetrics", "protobuf", "classic", "utf8", "steady", "bulk")
 
 
 def there(scrape, slot=0):
@@ -59,9 +60,11 @@ def random_float(rng):
 
 
 class Pages:
-    """The pages of one exporter; `created` is the start of all its counters, in seconds."""
+    """The pages of one exporter; `created` is the start of all its counters, in seconds, and `bulk_series` the
+    length of the bulk page."""
 
-    def __init__(self, seed=1):
+    def __init__(self, seed=1, bulk_series=500):
+        self.bulk_series = bulk_series
         self.created = math.floor(time.time() * 1000 - 60_000) / 1000
         self.rng = random.Random(seed)
 
@@ -161,6 +164,14 @@ class Pages:
     def steady(self, scrape):
         lines = ["# TYPE steady_total counter"]
         lines += [f'steady_total{{n="{n}"}} {scrape * n}' for n in range(20)]
+        return TEXT, "\n".join(lines).encode() + b"\n"
+
+    def bulk(self, scrape):
+        lines = ["# TYPE test_bulk_total counter"]
+        lines += [
+            f'test_bulk_total{{pod="pod-{n // 20}",container="main",path="/p/{n % 20}"}} {scrape * (n % 7 + 1)}'
+            for n in range(self.bulk_series)
+        ]
         return TEXT, "\n".join(lines).encode() + b"\n"
 
     def protobuf(self, scrape):

@@ -347,7 +347,15 @@ def disk_log(folder):
     return "--storage.path", os.path.join(folder, "proxy-data")
 
 
+# Bodies as they came: what a receiver makes of them is what it would make of them without a proxy.
+PASSTHROUGH = os.environ.get("SLUICEGATE_TEST_PASSTHROUGH") == "1"
+# The sender hears what it would hear without the proxy: with a log on disk it has its answer before.
+UNTOUCHED = DIRECT or (PASSTHROUGH and os.environ.get("SLUICEGATE_TEST_DISK_LOG") != "1")
+
+
 def proxy(folder, upstream, *flags):
+    if PASSTHROUGH:
+        flags += ("--mode", "passthrough")
     return (NoProxy(upstream) if DIRECT else Sluicegate(folder, upstream, *flags)).start()
 
 

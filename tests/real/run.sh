@@ -6,6 +6,7 @@
 #   SLUICEGATE_BIN=FILE                    the binary under test; target/release, then target/debug otherwise
 #   SLUICEGATE_TEST_DIRECT=1               without the proxy, sender straight into receiver: tests the tests
 #   SLUICEGATE_TEST_DISK_LOG=1             the proxy with --storage.path in every scenario
+#   SLUICEGATE_TEST_PASSTHROUGH=1          the proxy with --mode passthrough in every scenario
 #   SLUICEGATE_TEST_CACHE=DIR              where install.sh keeps the programs
 #   SLUICEGATE_TEST_NO_INSTALL=1           use what is there, install nothing
 #   SLUICEGATE_TEST_SCRAPES=N              length of a run in scrapes, of a second each (18)
@@ -15,7 +16,8 @@
 set -u
 
 HERE=$(cd "$(dirname "$0")" && pwd)
-ALL="odd_bits rw1_prometheus rw1_receiver_restart rw1_victoriametrics rw1_thanos rw2_prometheus rw2_victoriametrics"
+ALL="odd_bits rw1_prometheus rw1_receiver_restart rw1_victoriametrics rw1_thanos rw2_prometheus rw2_victoriametrics
+    verify_gaps verify_switch priority2_debian priority2_newest"
 
 [ "${SLUICEGATE_TEST_NO_INSTALL:-}" = 1 ] || sh "$HERE/install.sh"
 

@@ -53,6 +53,7 @@ fn nothing_is_lost_doubled_or_reordered_whatever_happens() {
             total.evicted,
             total.restarts,
             total.replayed,
+            total.wholes,
         ];
         assert!(
             happened.iter().all(|times| *times > 0),

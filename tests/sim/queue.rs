@@ -10,12 +10,14 @@ use sluicegate::log::memory::MemoryLog;
 use sluicegate::log::{Fetched, Log, Record, Seq};
 use sluicegate::model::counts::{Counts, Kind};
 use sluicegate::queue::batch::{Batch, Outcome};
+use sluicegate::queue::convert::content_of;
 use sluicegate::queue::dispatch::{Again, Next};
 use sluicegate::queue::journal::entry::Checkpoint;
 use sluicegate::queue::journal::recover::Recovered;
 use sluicegate::queue::ledger::DropReason;
 use sluicegate::queue::state::{QueueOptions, QueueState};
 use sluicegate::queue::take::{Plan, Role};
+use sluicegate::queue::whole::Offered;
 use sluicegate::wire;
 use sluicegate::wire::decoded::{Decoded, IdentityKey};
 use tokio::time::Instant;
@@ -80,6 +82,10 @@ pub(crate) struct Queue {
     /// It keeps a journal.
     durable: bool,
     key: IdentityKey,
+    /// Where bodies are.
+    log: Arc<MemoryLog>,
+    /// Bodies that went out whole.
+    pub(crate) wholes: u64,
 }
 
 /// Who was told that something changed.
@@ -103,7 +109,7 @@ impl Queue {
     pub(crate) fn new(
         options: QueueOptions,
         key: IdentityKey,
-        log: &MemoryLog,
+        log: &Arc<MemoryLog>,
         disk: Option<&Disk>,
     ) -> Self {
         let state = match disk {
@@ -126,6 +132,8 @@ impl Queue {
             unreadable: None,
             durable: disk.is_some(),
             key,
+            log: Arc::clone(log),
+            wholes: 0,
         }
     }
 
@@ -237,7 +245,23 @@ impl Queue {
         generation: u64,
         (log, admitted, rng): (&dyn Log, &mut Admitted, &mut fastrand::Rng),
     ) {
-        let record = fetched.record;
+        let record = Arc::clone(&fetched.record);
+        if self.options.passthrough {
+            let mut state = self.lock();
+            if state.generation() != generation || state.slot_of(record.seq) != Some(slot) {
+                return;
+            }
+            let now = Instant::now();
+            match state.offer_whole(role, slot, fetched.body.as_ref(), now) {
+                Offered::Usual => {}
+                Offered::Later => return,
+                Offered::Taken => {
+                    drop(state);
+                    self.wake().dispatcher = true;
+                    return;
+                }
+            }
+        }
         let fails = self.unreadable.is_some_and(|once| rng.u8(..once) == 0);
         let Some(decoded) = fetched.decoded.or_else(|| {
             (!fails).then(|| {
@@ -290,11 +314,16 @@ impl Queue {
             Next::Send(batch, attempt) => {
                 self.dispatching = Dispatching::Asks;
                 if attempt == 0 {
+                    let Some(seen) = self.as_seen(&batch) else {
+                        self.lose(&batch);
+                        return Ok(true);
+                    };
+                    let batch = seen.as_ref().unwrap_or(&batch);
                     // A batch that was open before has its entry already.
                     let ticket = self.lock().open_ticket(batch.id).unwrap_or_default();
                     let ticket = self.durable.then_some(ticket);
                     let required = self.options.required;
-                    self.oracle.cut(&batch, ticket, required, admitted)?;
+                    self.oracle.cut(batch, ticket, required, admitted)?;
                 }
                 self.wake().reader = true;
                 self.attempts.push(Attempt {
@@ -304,6 +333,52 @@ impl Queue {
             }
         }
         Ok(true)
+    }
+
+    /// What a receiver sees of a body that goes out whole; of another batch it sees its content. `None`: the log
+    /// has given the body up.
+    fn as_seen(&mut self, batch: &Batch) -> Option<Option<Batch>> {
+        let Some(whole) = &batch.whole else {
+            return Some(None);
+        };
+        let body = whole.body.clone().or_else(|| {
+            let fetched = self.log.fetch(self.options.index, whole.seq);
+            let fetched = fetched.filter(|fetched| fetched.record.seq == whole.seq);
+            fetched.and_then(|fetched| fetched.body)
+        })?;
+        self.wholes += 1;
+        let decoded = wire::walk(body.to_vec(), whole.protocol, &WALK, &self.key);
+        let (content, left_out) = content_of(&decoded.expect("it was read before"));
+        assert!(
+            left_out.is_zero(),
+            "a body with invalid series goes the usual way"
+        );
+        Some(Some(Batch {
+            id: batch.id,
+            key: batch.key,
+            tenant: Arc::clone(&batch.tenant),
+            series: Vec::new(),
+            content,
+            runs: batch.runs.clone(),
+            counts: batch.counts,
+            came_as_v2: batch.came_as_v2,
+            maybe_stored: batch.maybe_stored,
+            arrived: batch.arrived,
+            cut: batch.cut,
+            whole: None,
+        }))
+    }
+
+    /// A body cannot be sent, because it is not there any more.
+    fn lose(&mut self, batch: &Batch) {
+        let outcome = Outcome {
+            dropped: vec![(DropReason::LogFull, batch.counts)],
+            ..Outcome::default()
+        };
+        let now = Instant::now();
+        let log = Arc::clone(&self.log);
+        self.lock().settle(batch.id, outcome, now, &*log);
+        self.wake().both();
     }
 
     /// Requests go out until nothing may.
@@ -404,6 +479,8 @@ impl Queue {
     ) {
         let (recovered, kept) = disk.crash(options.index, rng);
         self.oracle.crashed(kept, admitted);
+        // A body may hold series of several separation keys: as batches it comes again in parts.
+        self.oracle.regrouped |= self.options.passthrough != options.passthrough;
         let sink = disk.sink(options.index);
         let end = disk.end().0;
         *self.lock() = QueueState::restored(options.clone(), recovered, end, sink, disk);

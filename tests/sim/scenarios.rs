@@ -54,6 +54,7 @@ fn options() -> QueueOptions {
         },
         send_exemplars: true,
         send_histograms: true,
+        passthrough: false,
     }
 }
 
@@ -232,6 +233,38 @@ async fn parked_lanes_are_served_while_the_lead_has_nothing_to_read() {
     stage.run();
     assert!(stage.queue.lock().is_idle(&*stage.log));
     assert_eq!(stage.queue.lock().gauges().lanes, 0);
+    stage.assert_sound();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pass_for_lanes_far_apart_does_not_read_what_lies_between() {
+    let mut stage = Stage::new(options(), 0, 1 << 20);
+    for lane in ["a", "b", "c"] {
+        stage.append(&[(lane, 2, 0)]);
+    }
+    stage.read();
+    stage.dispatch();
+    for lane in ["a", "b", "c"] {
+        stage.append(&[(lane, 4, 0)]);
+    }
+    // What is left in the log of each is in one piece; that of "c", which gets no answer, stands in the middle.
+    for (lane, records) in [("a", 6), ("c", 200), ("b", 6)] {
+        for _ in 0..records {
+            stage.append(&[(lane, 1, 0)]);
+        }
+    }
+    stage.read();
+    assert_eq!(stage.queue.lock().gauges().parked, 3);
+    let before = stage.queue.lock().work().decoded_laggard;
+    stage.answer();
+    stage.answer();
+    stage.dispatch();
+    stage.read();
+    let read = stage.queue.lock().work().decoded_laggard - before;
+    assert!((4..20).contains(&read), "{read} records read for two lanes");
+    stage.queue.lock().drain();
+    stage.run();
+    assert!(stage.queue.lock().is_idle(&*stage.log));
     stage.assert_sound();
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct Setup {
     pub(crate) upstream: bool,
     /// Log and journals outlive the process, which dies now and then.
     pub(crate) durable: bool,
+    /// A process that follows another may have the other mode.
+    pub(crate) modes: bool,
     /// Some records cannot be read a second time.
     pub(crate) unreadable: bool,
     pub(crate) steps: usize,
@@ -46,16 +48,26 @@ impl Setup {
         // Lanes that are full and held, with permits to spare: parking all the time.
         let crowded = !many_keys && rng.u8(..3) == 0;
         let queues = required.iter().enumerate();
+        let durable = !upstream && rng.u8(..3) > 0;
+        let passthrough = !many_keys && rng.u8(..3) == 0;
         Self {
             queues: queues
                 .map(|(index, required)| {
-                    options(rng, (index, *required), (upstream, many_keys, crowded))
+                    let mut options =
+                        options(rng, (index, *required), (upstream, many_keys, crowded));
+                    // Where a sender waits it keeps the order; the senders here do not.
+                    if passthrough && !(upstream && *required) {
+                        (options.send_exemplars, options.send_histograms) = (true, true);
+                        options.passthrough = true;
+                    }
+                    options
                 })
                 .collect(),
+            modes: passthrough && durable && rng.bool(),
             log_limit: one_of(rng, &[8 << 10, 64 << 10, 1 << 30, 1 << 30]),
             handoff_limit: one_of(rng, &[0, 20 << 10, 1 << 30]),
             upstream,
-            durable: !upstream && rng.u8(..3) > 0,
+            durable,
             unreadable: rng.u8(..8) == 0,
             steps: if many_keys { 400 } else { rng.usize(500..2500) },
             many_keys,
@@ -129,6 +141,7 @@ fn options(
         memory,
         send_exemplars: rng.u8(..6) > 0,
         send_histograms: rng.u8(..6) > 0,
+        passthrough: false,
     }
 }
 

@@ -161,10 +161,6 @@ fn what_is_not_built_says_so() {
     let upstream = ["--upstream", "discard:"];
     for (flags, problem) in [
         (
-            ["--mode", "passthrough"],
-            "--mode: passthrough: not built yet; leave it out",
-        ),
-        (
             ["--grouping", "node"],
             "--grouping: node: not built yet; use one of: target, arrival",
         ),
@@ -193,7 +189,7 @@ fn what_is_not_built_says_so() {
     assert_eq!(
         top("mode: fast\nstorage: {path: /x, max_bytes: 1KiB, on_full: burn, max_age: 1s}"),
         [
-            "f:1: mode: fast: must be passthrough, which is not built yet; leave it out",
+            "f:1: mode: fast: must be one of: normal, passthrough",
             "f:2: storage.max_bytes: 1KiB: must be between 4MiB and 1024TiB",
             "f:2: storage.max_age: 1s: must be between 1m and 416d16h",
             "f:2: storage.on_full: burn: must be one of: backpressure, drop_oldest",
@@ -205,6 +201,7 @@ fn what_is_not_built_says_so() {
 fn words_that_nobody_knows_are_answered_with_those_that_work() {
     for (flag, words) in [
         ("--ack", "upstream, memory, fsync"),
+        ("--mode", "normal, passthrough"),
         ("--compression", "snappy, zstd, auto"),
         ("--grouping", "target, arrival"),
         ("--log.level", "error, warn, info, debug, trace"),

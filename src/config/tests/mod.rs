@@ -5,6 +5,7 @@ mod endpoints;
 mod files;
 mod flags;
 mod limits;
+mod passthrough;
 
 use std::io::Write;
 

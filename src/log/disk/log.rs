@@ -122,10 +122,29 @@ impl DiskLog {
         tenant: &Tenant,
         wait: Duration,
     ) -> Result<Room, LogError> {
+        self.core.may_try()?;
+        self.reserve_again(bytes, tenant, wait).await
+    }
+
+    /// The same for a request that may try already.
+    ///
+    /// # Errors
+    /// [`LogError::Full`] when there was no room; [`LogError::Unwritable`] while the disk hangs.
+    ///
+    /// # Cancel safety
+    /// Nothing is reserved when the future is dropped.
+    pub async fn reserve_again(
+        self: &Arc<Self>,
+        bytes: u64,
+        tenant: &Tenant,
+        wait: Duration,
+    ) -> Result<Room, LogError> {
         let core = &self.core;
+        if core.hangs().is_some() {
+            return Err(unwritable());
+        }
         let deadline = Instant::now() + wait;
         let bytes = bytes + RECORD_OVERHEAD as u64;
-        core.may_try()?;
         loop {
             let freed = core.freed.notified();
             tokio::pin!(freed);

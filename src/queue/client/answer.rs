@@ -108,7 +108,7 @@ async fn excerpt(mut body: Incoming, patience: Duration) -> Vec<u8> {
     bytes
 }
 
-fn is_html(headers: &HeaderMap) -> bool {
+pub(super) fn is_html(headers: &HeaderMap) -> bool {
     let html = b"text/html";
     headers.get(CONTENT_TYPE).is_some_and(|value| {
         value

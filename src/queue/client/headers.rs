@@ -136,10 +136,25 @@ impl Headers {
         if attempt.number > 0 {
             headers.insert(RETRY_ATTEMPT, attempt.number.into());
         }
+        self.show_who_we_are(&mut headers, now)?;
+        Ok(headers)
+    }
+
+    /// The headers of a request that carries no samples.
+    ///
+    /// # Errors
+    /// When the credentials cannot be read.
+    pub(super) fn plain(&self, now: Instant) -> Result<HeaderMap, String> {
+        let mut headers = self.fixed.clone();
+        self.show_who_we_are(&mut headers, now)?;
+        Ok(headers)
+    }
+
+    fn show_who_we_are(&self, headers: &mut HeaderMap, now: Instant) -> Result<(), String> {
         if let Some(credentials) = self.credentials.header(now)? {
             headers.insert(AUTHORIZATION, credentials);
         }
-        Ok(headers)
+        Ok(())
     }
 
     /// Why a secret cannot be read anew, if so.

@@ -1,4 +1,4 @@
-//! One HTTP POST to a receiver.
+//! One HTTP POST to a receiver, or a question to its API.
 //!
 //! Everything that a receiver, a proxy or a network can do to a request ends here as one
 //! [`Answer`]. What to do about it is decided elsewhere.
@@ -10,6 +10,7 @@
 //! * Nothing is followed (redirects), discovered (`HTTP_PROXY`) or decompressed.
 
 mod answer;
+mod ask;
 mod connect;
 mod failure;
 mod headers;
@@ -42,6 +43,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, timeout};
 
 pub use answer::{Answer, Response, Written};
+pub use ask::{Question, Reply, Unanswered};
 use connect::Connector;
 pub use failure::{Failure, FailureKind};
 pub use headers::{Auth, is_reserved};

@@ -1,11 +1,16 @@
 //! The door: what a sender may send, and what it is told. Every row of the catalogue of bad input, over
 //! real sockets.
 
+mod attack;
 mod bytes;
 mod connections;
 mod content;
+mod flood;
+mod framing;
 mod headers;
+mod heads;
 mod pressure;
+mod slow;
 mod tenants;
 
 use sluicegate::bench::sink::{Sink, SinkHandle, SinkOptions};

@@ -38,7 +38,34 @@ impl Program {
             all.extend(["--listen", "127.0.0.1:0"]);
         }
         all.extend(flags);
-        let mut child = command(&all).spawn().expect("it starts");
+        Self::spawn(command(&all))
+    }
+
+    /// The same, with so many files that it may have open.
+    pub(crate) fn start_with_files(flags: &[&str], files: u32) -> Self {
+        let mut all = vec![
+            "--web.listen-address",
+            "127.0.0.1:0",
+            "--listen",
+            "127.0.0.1:0",
+        ];
+        all.extend(flags);
+        let program = command(&all);
+        let mut shell = Command::new("/bin/sh");
+        shell
+            .arg("-c")
+            .arg(format!("ulimit -n {files}; exec \"$0\" \"$@\""))
+            .arg(program.get_program())
+            .args(program.get_args())
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Self::spawn(shell)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.spawn().expect("it starts");
         let (mut stdout, mut stderr) = (
             BufReader::new(child.stdout.take().unwrap()),
             child.stderr.take().unwrap(),
@@ -64,6 +91,10 @@ impl Program {
             log,
             ended,
         }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, name: &str) {

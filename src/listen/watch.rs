@@ -1,5 +1,5 @@
-//! Watches a connection of a sender: one that does not get on is closed, so that silent ones cannot take the
-//! place of those that have something to say.
+//! Watches a connection: one that does not get on is closed, so that silent ones cannot take the place of those
+//! that have something to say.
 //!
 //! hyper's own timer cannot tell a sender that is idle, which may be so for minutes, from one that drips its
 //! headers: it runs from the end of the last request.
@@ -11,35 +11,49 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 
+use super::framing::{Framing, Head};
 use crate::clock::Instant;
 
 /// Prometheus keeps idle connections for five minutes: ours must live longer, or its next request races
 /// our close.
-pub(super) const IDLE: Duration = Duration::from_secs(370);
+pub const IDLE: Duration = Duration::from_secs(370);
 /// From a connection to its first byte, and from the first byte of a request to the end of its headers.
 const HEADERS: Duration = Duration::from_secs(10);
 /// A sender that takes nothing of its answer for so long does not read.
 const STALLED: Duration = Duration::from_secs(10);
+/// How often a connection is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// For so long nobody has to make way while its headers or its body are coming.
+const HEADERS_KEPT: Duration = Duration::from_secs(1);
+/// Nor, for so long, while it is idle: a sender's next request would race our close.
+const IDLE_KEPT: Duration = Duration::from_secs(5);
 
 /// Why a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Overdue {
+pub enum Overdue {
     /// Nothing came, or headers came too slowly.
     Headers,
     /// There was no request for long.
     Idle,
     /// Its sender does not read.
     Stalled,
+    /// All places were taken, and another one came.
+    MadeWay,
 }
 
 impl Overdue {
+    /// All there are.
+    pub const ALL: [Self; 4] = [Self::Headers, Self::Idle, Self::Stalled, Self::MadeWay];
+
     /// The value of the `reason` label.
-    pub(super) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Headers => "header_timeout",
             Self::Idle => "idle",
             Self::Stalled => "write_timeout",
+            Self::MadeWay => "made_way",
         }
     }
 }
@@ -58,44 +72,64 @@ enum Phase {
 }
 
 /// What is known of a connection.
-pub(super) struct Pulse(Mutex<Beat>);
+pub struct Pulse {
+    beat: Mutex<Beat>,
+    /// It has to make way.
+    way: Notify,
+}
 
 struct Beat {
     phase: Phase,
     since: Instant,
     stalled: Option<Instant>,
+    /// Its body drips.
+    drips: bool,
+    makes_way: bool,
+    framing: Framing,
 }
 
 impl Pulse {
-    pub(super) fn new(now: Instant) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Beat {
-            phase: Phase::Headers,
-            since: now,
-            stalled: None,
-        })))
+    /// Of a connection that has just come.
+    pub fn new(now: Instant) -> Arc<Self> {
+        Arc::new(Self {
+            beat: Mutex::new(Beat {
+                phase: Phase::Headers,
+                since: now,
+                stalled: None,
+                drips: false,
+                makes_way: false,
+                framing: Framing::new(),
+            }),
+            way: Notify::new(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Beat> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.beat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter(&self, phase: Phase, now: Instant) {
+    /// Headers are complete; what they say about the body. `None` means that they were not seen here, and
+    /// nothing is known.
+    pub fn request(&self, now: Instant) -> Option<Head> {
         let mut beat = self.lock();
-        (beat.phase, beat.since) = (phase, now);
+        (beat.phase, beat.since, beat.drips) = (Phase::Request, now, false);
+        beat.framing.next()
     }
 
-    /// Headers are complete.
-    pub(super) fn request(&self, now: Instant) {
-        self.enter(Phase::Request, now);
+    /// Whether the body comes drop by drop at the moment.
+    pub fn drips(&self, drips: bool) {
+        self.lock().drips = drips;
     }
 
     /// There is an answer to write.
-    pub(super) fn answer(&self, now: Instant) {
-        self.enter(Phase::Answer, now);
+    pub fn answer(&self, now: Instant) {
+        let mut beat = self.lock();
+        (beat.phase, beat.since) = (Phase::Answer, now);
     }
 
-    fn read(&self, now: Instant) {
+    pub(super) fn read(&self, bytes: &[u8], now: Instant) {
         let mut beat = self.lock();
+        beat.framing.read(bytes);
         if beat.phase == Phase::Idle {
             (beat.phase, beat.since) = (Phase::Headers, now);
         }
@@ -106,16 +140,40 @@ impl Pulse {
         beat.stalled = pending.then(|| beat.stalled.unwrap_or(now));
     }
 
-    fn flushed(&self, now: Instant) {
+    pub(super) fn flushed(&self, now: Instant) {
         let mut beat = self.lock();
         if beat.phase == Phase::Answer {
-            (beat.phase, beat.since) = (Phase::Idle, now);
+            // The next request may have begun behind the last one.
+            let begun = beat.framing.is_within_head();
+            let phase = if begun { Phase::Headers } else { Phase::Idle };
+            (beat.phase, beat.since) = (phase, now);
         }
     }
 
-    /// Why the connection should be closed, if it should.
-    pub(super) fn overdue(&self, now: Instant) -> Option<Overdue> {
+    /// Whether it may be closed for the sake of another, and who goes first: silent and dripping ones before
+    /// idle ones, and the oldest of them.
+    pub(super) fn may_make_way(&self, now: Instant) -> Option<(bool, Instant)> {
         let beat = self.lock();
+        let (idle, kept) = match beat.phase {
+            Phase::Headers => (false, HEADERS_KEPT),
+            Phase::Request if beat.drips => (false, HEADERS_KEPT),
+            Phase::Idle => (true, IDLE_KEPT),
+            Phase::Request | Phase::Answer => return None,
+        };
+        (now - beat.since >= kept).then_some((idle, beat.since))
+    }
+
+    pub(super) fn make_way(&self) {
+        self.lock().makes_way = true;
+        self.way.notify_one();
+    }
+
+    /// Why the connection should be closed, if it should.
+    pub fn overdue(&self, now: Instant) -> Option<Overdue> {
+        let beat = self.lock();
+        if beat.makes_way {
+            return Some(Overdue::MadeWay);
+        }
         if beat.stalled.is_some_and(|since| now - since >= STALLED) {
             return Some(Overdue::Stalled);
         }
@@ -128,14 +186,29 @@ impl Pulse {
     }
 }
 
+/// Returns when the connection should be closed.
+pub async fn overdue(pulse: &Pulse) -> Overdue {
+    let mut looks = tokio::time::interval(LOOK);
+    loop {
+        tokio::select! {
+            _ = looks.tick() => {}
+            () = pulse.way.notified() => {}
+        }
+        if let Some(why) = pulse.overdue(Instant::now()) {
+            return why;
+        }
+    }
+}
+
 /// A stream whose every move is noted.
-pub(super) struct Watched<S> {
+pub struct Watched<S> {
     stream: S,
     pulse: Arc<Pulse>,
 }
 
 impl<S> Watched<S> {
-    pub(super) fn new(stream: S, pulse: Arc<Pulse>) -> Self {
+    /// Notes them here.
+    pub fn new(stream: S, pulse: Arc<Pulse>) -> Self {
         Self { stream, pulse }
     }
 }
@@ -149,7 +222,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if read.is_ready() && buf.filled().len() > before {
-            self.pulse.read(Instant::now());
+            self.pulse.read(&buf.filled()[before..], Instant::now());
         }
         read
     }
@@ -205,8 +278,9 @@ mod tests {
         assert_eq!(pulse.overdue(after(9)), None);
         assert_eq!(pulse.overdue(after(10)), Some(Overdue::Headers), "silent");
         // Dripping does not begin the time anew.
-        pulse.read(after(9));
+        pulse.read(b"POST", after(9));
         assert_eq!(pulse.overdue(after(10)), Some(Overdue::Headers), "dripping");
+        pulse.read(b" / HTTP/1.1\r\n\r\n", after(9));
         pulse.request(after(9));
         assert_eq!(
             pulse.overdue(after(500)),
@@ -221,7 +295,7 @@ mod tests {
             "Prometheus keeps it for five minutes"
         );
         assert_eq!(pulse.overdue(after(390)), Some(Overdue::Idle));
-        pulse.read(after(320));
+        pulse.read(b"P", after(320));
         assert_eq!(pulse.overdue(after(329)), None);
         assert_eq!(pulse.overdue(after(330)), Some(Overdue::Headers));
         pulse.request(after(329));
