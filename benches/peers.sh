@@ -8,7 +8,8 @@
 #   kill      the same load, and one SIGKILL in the middle of it: what is lost of what was acknowledged
 #   outage    the receiver is down for a while: seconds until all is there, and memory
 #   full      as fast as each takes it: samples a second from end to end
-#   quick     one short run of each, to see that all of it works; its figures mean nothing
+#   quick     one short run of each, to see that all of it works; its figures mean nothing: the load ends before
+#             most programs have sent anything
 #
 #   direct               no program at all: what sender and receiver cost and do by themselves
 #   sluicegate-fsync     --storage.path                       sluicegate-fsync/2.0 and so on: the load comes and
