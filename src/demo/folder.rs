@@ -22,6 +22,12 @@ pub(super) fn make() -> io::Result<TempDir> {
     builder.tempdir_in(place())
 }
 
+/// Bytes that are free where a folder lies, for others than root. `None`: the system does not say.
+pub(super) fn free(path: &Path) -> Option<u64> {
+    let told = rustix::fs::statvfs(path).ok()?;
+    Some(told.f_bavail.saturating_mul(told.f_frsize))
+}
+
 /// Where temporary files go. If that is in memory, and nobody asked for it, the other usual place: this is
 /// about a log on disk.
 fn place() -> PathBuf {

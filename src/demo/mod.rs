@@ -14,6 +14,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use crate::cli::demo::DemoArgs;
+use crate::report::words::bytes;
 
 mod folder;
 mod outcome;
@@ -44,6 +45,15 @@ pub fn run(args: &DemoArgs, out: &mut dyn Write, terminal: bool) -> Result<bool,
         play::Signals::listen().map_err(|error| format!("cannot listen for signals: {error}"))?
     };
     let folder = folder::make().map_err(|error| format!("no temporary folder: {error}"))?;
+    if let Some(free) = folder::free(folder.path()).filter(|free| *free < stage::LOG_LEAST) {
+        let (free, least) = (free as f64, stage::LOG_LEAST as f64);
+        return Err(format!(
+            "{} are free in {}, and its log on disk wants {}: set TMPDIR to another folder",
+            bytes(free),
+            folder.path().parent().unwrap_or(folder.path()).display(),
+            bytes(least)
+        ));
+    }
     let played = runtime.block_on(play::play(
         args,
         folder.path(),

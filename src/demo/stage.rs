@@ -30,8 +30,9 @@ const PER_SEND: usize = 500;
 const DEADLINE: Duration = Duration::from_secs(1);
 /// The longest pause between attempts: the time that a receiver's return goes unnoticed.
 const BACKOFF: Duration = Duration::from_secs(1);
-/// Room for the log, far more than the script needs.
+/// Room for the log, far more than the script needs, and what it must have at least.
 const LOG_BYTES: u64 = 1 << 30;
+pub(super) const LOG_LEAST: u64 = 256 << 20;
 const MEMORY_BYTES: u64 = 256 << 20;
 /// Requests at a time. Two at least: one is just enough for the load, and would never catch up.
 const SHARDS: (u64, u64) = (2, 20);

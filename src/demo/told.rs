@@ -154,6 +154,9 @@ pub(super) fn scene(scene: Scene, before: &Most, now: &View, flow: u64) -> Strin
              {RETRY_AFTER_SECONDS}. It is left alone as long as it asks, and nothing is dropped.",
             count(limit(flow))
         ),
+        Scene::Last if before.limited == 0 => {
+            format!("The limit is gone; the load stayed within the burst that it allows. {waited}.")
+        }
         Scene::Last => format!(
             "The limit is gone. 429 was answered {}. {waited}.",
             times(before.limited)
@@ -295,7 +298,7 @@ mod tests {
         );
         assert!(
             told(Scene::Limited)
-                .contains("above 10,000 samples/s it answers 429 with Retry-After: 2")
+                .contains("above 6,800 samples/s it answers 429 with Retry-After: 2")
         );
         assert!(told(Scene::Last).contains("429 was answered 7 times"));
         assert_eq!(times(1), "once");

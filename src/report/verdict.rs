@@ -15,6 +15,8 @@ const RECENT_MS: i64 = 15_000;
 const LIMITED_MS: i64 = 60_000;
 /// No request for so long is worth a word.
 const SILENT_MS: i64 = 120_000;
+/// Requests are on their way, and nothing has been answered for so long: the receiver hangs.
+const UNANSWERED: (f64, i64) = (10.0, 10_000);
 /// What waits longer, and is not on its way, is behind.
 const BEHIND_SECONDS: f64 = 20.0;
 /// Less room than this, while it shrinks, is trouble.
@@ -31,11 +33,13 @@ pub fn findings(report: &Report) -> Vec<Finding> {
         .filter_map(|rule| rule(report))
         .collect();
     for queue in &report.queues {
-        let rules = [books, failing, lost, limited, behind, flaky, journal];
+        let rules = [
+            books, failing, unanswered, lost, limited, behind, flaky, journal,
+        ];
         // Of what one receiver does, the first rule says enough.
         let mut told_of_receiver = false;
         for (at, rule) in rules.iter().enumerate() {
-            let about_receiver = (1..6).contains(&at) && at != 2;
+            let about_receiver = (1..7).contains(&at) && at != 3;
             if about_receiver && told_of_receiver {
                 continue;
             }
@@ -158,6 +162,31 @@ fn failing(report: &Report, queue: &QueuePart) -> Option<Finding> {
         Level::Attention
     };
     Some(finding(level, "receiver_failing", text))
+}
+
+/// It takes requests and says nothing; `failing` knows of that only when the first of them has timed out.
+fn unanswered(report: &Report, queue: &QueuePart) -> Option<Finding> {
+    let (lag, for_ms) = UNANSWERED;
+    let last = queue.endpoint.last_success_ms;
+    let silent = last.is_none_or(|last_ms| report.now_ms - last_ms >= for_ms);
+    if queue.discards || queue.shards.busy == 0 || queue.lag_seconds < lag || !silent {
+        return None;
+    }
+    let receiver = sentence(&receiver(report, queue));
+    let since = match last {
+        Some(last_ms) => format!("nothing since {}", moment(last_ms, report.now_ms)),
+        None => "nothing yet".to_owned(),
+    };
+    let text = format!(
+        "{receiver} has answered {since}: {} on the way, the oldest sample is {} old; {}.",
+        match queue.shards.busy {
+            1 => "1 request is".to_owned(),
+            n => format!("{} are", plural(n, "request")),
+        },
+        time(queue.lag_seconds),
+        what_waits(report, queue)
+    );
+    Some(finding(Level::Attention, "unanswered", text))
 }
 
 /// What a receiver does that fails with this code.

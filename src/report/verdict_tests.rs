@@ -50,6 +50,19 @@ fn verdict_of(change: fn(&mut Report)) -> Vec<Finding> {
 
 const CASES: &[Case] = &[
     (
+        |report| {
+            let queue = &mut report.queues[0];
+            (queue.lag_seconds, queue.shards.busy) = (14.0, 2);
+            queue.endpoint.last_success_ms = None;
+            queue.out_per_second.last_10s = Some(0.0);
+            queue.pending.total = 4_824;
+        },
+        Level::Attention,
+        "unanswered",
+        "The receiver has answered nothing yet: 2 requests are on the way, the oldest sample is 14 s old; \
+         4,824 samples wait in the log, room for 5 h 2 min at the present rate.",
+    ),
+    (
         |_| (),
         Level::Well,
         "well",

@@ -176,7 +176,12 @@ impl Comparison {
             }
             let everything = Selector::default();
             let values = self.to.values(name, &everything, self.wish.window).await?;
-            if !values.contains(value) {
+            if values.contains(value) {
+                continue;
+            }
+            // Where --to has nothing in the window at all, the label is not why.
+            let names = self.to.values(NAME, &everything, self.wish.window).await?;
+            if !names.is_empty() {
                 self.totals().hints.insert(format!(
                     "nothing at --to carries the label {name}={value:?} that --from adds: if it is taken off on the way \
                      (deduplication of replicas, write_relabel_configs), use --ignore-label {name}"

@@ -47,7 +47,7 @@ pub struct LoadArgs {
     #[arg(long, default_value_t)]
     profile: Profile,
     /// Number of nodes; 820 series each with kubernetes
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     nodes: u32,
     /// Shards, each with one request in flight
     #[arg(long, default_value_t = 8)]
@@ -59,10 +59,10 @@ pub struct LoadArgs {
     #[arg(long, default_value_t)]
     speed: Speed,
     /// Stop after so many scrapes of each target
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     scrapes: Option<u32>,
     /// Stop after so many samples
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     samples: Option<u64>,
     /// Stop after so much time
     #[arg(long)]

@@ -73,7 +73,7 @@ pub struct SinkArgs {
     #[arg(long)]
     jitter: Option<Span>,
     /// Answer every so many-th request with an error
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     fail_every: Option<u64>,
     /// Which error
     #[arg(long, default_value_t = 503, value_parser = clap::value_parser!(u16).range(200..600))]

@@ -167,7 +167,10 @@ pub struct LoadReport {
 impl fmt::Display for LoadSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rate = self.samples.acknowledged as f64 / self.seconds.max(1e-9);
-        let per_sample = self.bytes as f64 / (self.samples.acknowledged as f64).max(1.0);
+        let per_sample = match self.samples.acknowledged {
+            0 => "nothing was acknowledged".to_owned(),
+            n => format!("{:.1} an acknowledged sample", self.bytes as f64 / n as f64),
+        };
         writeln!(f, "samples     {}", self.samples)?;
         writeln!(
             f,
@@ -179,11 +182,7 @@ impl fmt::Display for LoadSummary {
             "rate        {rate:.0} samples/s for {:.1} s",
             self.seconds
         )?;
-        writeln!(
-            f,
-            "bytes       {} ({per_sample:.1} an acknowledged sample)",
-            self.bytes
-        )?;
+        writeln!(f, "bytes       {} ({per_sample})", self.bytes)?;
         writeln!(
             f,
             "requests    {} ({} retries, {} network errors)",
