@@ -510,6 +510,7 @@ fn options() -> QueueOptions {
         },
         send_exemplars: true,
         send_histograms: true,
+        passthrough: false,
     }
 }
 
