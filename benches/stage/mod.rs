@@ -487,6 +487,7 @@ fn options() -> QueueOptions {
     );
     QueueOptions {
         name: "bench".to_owned(),
+        passthrough: false,
         index: QUEUE,
         required: true,
         rules: LaneRules {

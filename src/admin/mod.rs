@@ -92,7 +92,8 @@ impl AdminServer {
         Ok(Self {
             listener: TcpListener::bind(addr).await?,
             status,
-            places: Places::new(CONNECTIONS),
+            // A probe says at once what it wants: the oldest who says nothing goes, however young.
+            places: Places::new(CONNECTIONS, Duration::ZERO),
         })
     }
 

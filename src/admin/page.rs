@@ -202,7 +202,8 @@ fn saved(report: &Report) -> Html {
     let saving = report.queues.iter().filter(|queue| !queue.discards);
     let best = saving.filter_map(|queue| Some((queue, queue.bytes.saved_share?)));
     let Some((queue, share)) = best.min_by(|one, other| one.1.total_cmp(&other.1)) else {
-        return tile("Bytes saved", "–", "", "nothing was sent yet");
+        return would_save(report)
+            .unwrap_or_else(|| tile("Bytes saved", "–", "", "nothing was sent yet"));
     };
     let of = |per: Option<f64>| per.map_or_else(|| "–".to_owned(), |per| format!("{per:.1}"));
     let under = format!(
@@ -211,6 +212,26 @@ fn saved(report: &Report) -> Html {
         of(queue.bytes.per_sample_out)
     );
     tile("Bytes saved", &percent(share), "", &under)
+}
+
+/// Where nothing is sent, what sending would save, once that was measured.
+fn would_save(report: &Report) -> Option<Html> {
+    let mut shadows = report
+        .queues
+        .iter()
+        .filter_map(|queue| queue.shadow.as_ref());
+    let shadow = shadows.find(|shadow| !shadow.rows.is_empty())?;
+    let saved = |protocol: &str| Some(shadow.row("target", protocol, "snappy")?.saved_share);
+    let under = format!(
+        "measured, by target in 1.0; with 2.0 {}",
+        percent(saved("2.0")?)
+    );
+    Some(tile(
+        "Bytes it would save",
+        &percent(saved("1.0")?),
+        "",
+        &under,
+    ))
 }
 
 #[cfg(test)]

@@ -131,6 +131,51 @@ fn all_kinds_of_queues_find_their_place() {
 }
 
 #[test]
+fn a_queue_that_sends_nowhere_shows_what_it_would_save_and_why() {
+    use crate::report::shadow::{CameIn, Measured, MeasuredRow, ShadowState, shadow};
+    let mut report = well();
+    report.queues[0].discards = true;
+    let came = CameIn {
+        requests: 100,
+        samples: 100_000,
+        bytes: 5_000_000,
+    };
+    let row = |protocol: &str, bytes| MeasuredRow {
+        cut: "target".to_owned(),
+        protocol: protocol.to_owned(),
+        compression: "snappy".to_owned(),
+        per_send: Some(2_000),
+        samples: 100_000,
+        requests: 50,
+        bytes,
+        came,
+        ..MeasuredRow::default()
+    };
+    let measured = Measured {
+        state: ShadowState::Measuring,
+        passed_seconds: 100.0,
+        length_seconds: 600.0,
+        came_v1: came,
+        rows: vec![row("1.0", 4_000_000), row("2.0", 2_000_000)],
+        per_send: 2_000,
+        windows_seconds: vec![60.0],
+        ..Measured::default()
+    };
+    report.queues[0].shadow = Some(shadow(&measured));
+    let page = page(&report);
+    for words in [
+        "Bytes it would save",
+        "measured, by target in 1.0; with 2.0 60 %",
+        "1 of 10 minutes, so numbers are provisional: saves by target 20 %, with 2.0 60 %",
+        "4,000,000 bytes for 100,000 samples in 50 requests; the same came as 5,000,000 bytes",
+        "60 s merged: not known",
+        "What the numbers do not show",
+    ] {
+        assert!(page.contains(words), "{words} is not in\n{page}");
+    }
+}
+
+#[test]
 fn what_waits_for_a_receiver_that_takes_nothing_is_not_on_its_way() {
     let mut report = outage();
     report.queues[0].drain.state = DrainState::Steady;

@@ -51,31 +51,43 @@ fn idle_keys(entry: &RawRemoteWrite, upstream: bool) -> Vec<&'static str> {
     let queue = section(entry.queue_config.as_ref());
     let metadata = section(entry.metadata_config.as_ref());
     let given: [Given<'_>; 14] = [
-        ("protobuf_message", source(&entry.protobuf_message)),
-        ("compression", source(&entry.compression)),
-        ("grouping", source(&entry.grouping)),
-        ("separate_by", source(&entry.separate_by)),
-        ("spread", source(&entry.spread)),
-        ("merge_window", source(&entry.merge_window)),
-        ("max_samples_per_send", source(&queue.max_samples_per_send)),
-        ("max_bytes_per_send", source(&queue.max_bytes_per_send)),
-        ("batch_send_deadline", source(&queue.batch_send_deadline)),
-        ("min_shards", source(&queue.min_shards)),
-        ("max_shards", source(&queue.max_shards).filter(|_| upstream)),
-        ("metadata_config.send", source(&metadata.send)),
+        ("protobuf_message", source(entry.protobuf_message.as_ref())),
+        ("compression", source(entry.compression.as_ref())),
+        ("grouping", source(entry.grouping.as_ref())),
+        ("separate_by", source(entry.separate_by.as_ref())),
+        ("spread", source(entry.spread.as_ref())),
+        ("merge_window", source(entry.merge_window.as_ref())),
+        (
+            "max_samples_per_send",
+            source(queue.max_samples_per_send.as_ref()),
+        ),
+        (
+            "max_bytes_per_send",
+            source(queue.max_bytes_per_send.as_ref()),
+        ),
+        (
+            "batch_send_deadline",
+            source(queue.batch_send_deadline.as_ref()),
+        ),
+        ("min_shards", source(queue.min_shards.as_ref())),
+        (
+            "max_shards",
+            source(queue.max_shards.as_ref()).filter(|_| upstream),
+        ),
+        ("metadata_config.send", source(metadata.send.as_ref())),
         (
             "metadata_config.send_interval",
-            source(&metadata.send_interval),
+            source(metadata.send_interval.as_ref()),
         ),
         (
             "metadata_config.max_samples_per_send",
-            source(&metadata.max_samples_per_send),
+            source(metadata.max_samples_per_send.as_ref()),
         ),
     ];
     let given = given.into_iter().filter(|(_, source)| source.is_some());
     given.map(|(key, _)| key).collect()
 }
 
-fn source<T>(given: &Option<Located<T>>) -> Option<&Source> {
-    given.as_ref().map(|given| &given.source)
+fn source<T>(given: Option<&Located<T>>) -> Option<&Source> {
+    given.map(|given| &given.source)
 }

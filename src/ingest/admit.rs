@@ -219,7 +219,7 @@ impl Ingest {
     fn is_empty(&self, decoded: &Decoded) -> bool {
         let nothing = decoded.admitted().is_zero() && decoded.metadata.is_empty();
         // A body that goes out whole may carry what is no element: metadata of 2.0, a series without any.
-        nothing && !(self.options.passthrough && !decoded.series.is_empty())
+        nothing && (decoded.series.is_empty() || !self.options.passthrough)
     }
 }
 

@@ -15,7 +15,7 @@ use super::handler::{Ingest, Unanswered, handle};
 use super::pace::Slow;
 use super::respond::{NO_PLACE, of_parser};
 use crate::clock::Instant;
-use crate::listen::{IDLE, Overdue, Place, Places, Watched, overdue};
+use crate::listen::{HEADERS_KEPT, IDLE, Overdue, Place, Places, Watched, overdue};
 use crate::metrics::{self, Registry};
 
 /// Between two warnings of the same thing.
@@ -82,7 +82,7 @@ impl DataServer {
         Ok(Self {
             listener: TcpListener::bind(addr).await?,
             ingest,
-            places: Places::new(max_connections),
+            places: Places::new(max_connections, HEADERS_KEPT),
             rejected: registry.counter(&metrics::CONNECTIONS_REJECTED, &[]),
             closed: Arc::new(Closed::new(registry)),
         })

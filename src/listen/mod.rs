@@ -8,4 +8,4 @@ mod watch;
 
 pub use framing::Head;
 pub use places::{Place, Places};
-pub use watch::{IDLE, Overdue, Pulse, Watched, overdue};
+pub use watch::{HEADERS_KEPT, IDLE, Overdue, Pulse, Watched, overdue};

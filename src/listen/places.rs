@@ -14,6 +14,8 @@ const SEARCH_AGAIN: Duration = Duration::from_millis(100);
 /// The places of a listener.
 pub struct Places {
     limit: usize,
+    /// For so long nobody has to make way who has said nothing yet.
+    silent_kept: Duration,
     open: AtomicUsize,
     inner: Mutex<Inner>,
 }
@@ -42,10 +44,11 @@ impl Drop for Place {
 }
 
 impl Places {
-    /// So many of them.
-    pub fn new(limit: usize) -> Arc<Self> {
+    /// So many of them. `silent_kept`: for so long nobody has to make way whose headers have not come.
+    pub fn new(limit: usize, silent_kept: Duration) -> Arc<Self> {
         Arc::new(Self {
             limit,
+            silent_kept,
             open: AtomicUsize::new(0),
             inner: Mutex::default(),
         })
@@ -76,7 +79,7 @@ impl Places {
                 return None;
             }
             let ranked = inner.taken.iter().filter_map(|(number, pulse)| {
-                let rank = pulse.may_make_way(now)?;
+                let rank = pulse.may_make_way(now, self.silent_kept)?;
                 Some((rank, *number))
             });
             let Some((_, number)) = ranked.min() else {
@@ -110,7 +113,7 @@ mod tests {
     async fn the_silent_make_way_then_the_idle_and_never_who_is_at_work() {
         let start = Instant::now();
         let after = |seconds: u64| start + Duration::from_secs(seconds);
-        let places = Places::new(3);
+        let places = Places::new(3, Duration::from_secs(1));
         let [working, idle, silent] = [0; 3].map(|_| places.take(start).unwrap());
         for place in [&working, &idle] {
             place.pulse.read(b"GET / HTTP/1.1\r\n\r\n", start);

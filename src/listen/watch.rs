@@ -25,8 +25,10 @@ const HEADERS: Duration = Duration::from_secs(10);
 const STALLED: Duration = Duration::from_secs(10);
 /// How often a connection is looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// For so long nobody has to make way while its headers or its body are coming.
-const HEADERS_KEPT: Duration = Duration::from_secs(1);
+/// For so long nobody has to make way while its body is coming.
+const BODY_KEPT: Duration = Duration::from_secs(1);
+/// Nor a sender while its headers are: the first of its requests may come over a slow link.
+pub const HEADERS_KEPT: Duration = Duration::from_secs(1);
 /// Nor, for so long, while it is idle: a sender's next request would race our close.
 const IDLE_KEPT: Duration = Duration::from_secs(5);
 
@@ -152,11 +154,15 @@ impl Pulse {
 
     /// Whether it may be closed for the sake of another, and who goes first: silent and dripping ones before
     /// idle ones, and the oldest of them.
-    pub(super) fn may_make_way(&self, now: Instant) -> Option<(bool, Instant)> {
+    pub(super) fn may_make_way(
+        &self,
+        now: Instant,
+        silent_kept: Duration,
+    ) -> Option<(bool, Instant)> {
         let beat = self.lock();
         let (idle, kept) = match beat.phase {
-            Phase::Headers => (false, HEADERS_KEPT),
-            Phase::Request if beat.drips => (false, HEADERS_KEPT),
+            Phase::Headers => (false, silent_kept),
+            Phase::Request if beat.drips => (false, BODY_KEPT),
             Phase::Idle => (true, IDLE_KEPT),
             Phase::Request | Phase::Answer => return None,
         };

@@ -83,7 +83,6 @@ impl QueueState {
         for run in self.flights.values().flat_map(|flight| &flight.batch.runs) {
             held.entry(run.record).or_default().insert(run.from, run.to);
         }
-        let wholes: BTreeSet<u32> = self.wholes_held().collect();
         for (slot, count) in self.wholes.waiting() {
             held.entry(slot).or_default().insert(0, count);
         }
@@ -102,7 +101,7 @@ impl QueueState {
             }
             let over = tracked.settled.covers(tracked.record.ordinals());
             // One of which nothing was admitted waits to be read, or to be sent, for its metadata.
-            if over && tracked.read && !wholes.contains(&slot) {
+            if over && tracked.read && !tracked.held {
                 return Err(format!("record {}: settled whole, and still there", seq.0));
             }
             // What the lead has left behind is somebody's: the laggard's, or a sender's that comes again.

@@ -69,7 +69,7 @@ pub struct Whole {
     /// How it is compressed.
     pub encoding: Encoding,
     /// Its sender waits for the receiver's answer.
-    pub awaited: bool,
+    pub sender_waits: bool,
     /// Bytes of it.
     pub bytes: usize,
     /// The body, where it was at hand; else it is fetched when it is sent.

@@ -358,7 +358,7 @@ fn has_spoken(outcome: &Outcome) -> bool {
 fn batch_bytes(batch: &Batch) -> usize {
     if let Some(whole) = &batch.whole {
         // While its sender waits, the body is in the log in memory, which answers for it.
-        return if whole.awaited { 0 } else { whole.bytes };
+        return if whole.sender_waits { 0 } else { whole.bytes };
     }
     let content = &batch.content;
     let histograms = content

@@ -32,7 +32,7 @@ pub(super) async fn form_of(
     batch: &Batch,
     whole: &Whole,
 ) -> Result<Arc<Encoded>, DropReason> {
-    if whole.protocol == Protocol::V2 && !whole.awaited {
+    if whole.protocol == Protocol::V2 && !whole.sender_waits {
         let protocol = queue.choice().choose(true, Instant::now());
         if protocol == Protocol::V1 {
             return in_v1(queue, batch, whole).await;

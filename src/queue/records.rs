@@ -21,6 +21,8 @@ pub struct Tracked {
     pub refused: Counts,
     /// Its message for the first of them.
     pub message: Option<String>,
+    /// Its body stands in a line or is in flight, whole: it stays until that is settled, though it may hold no element.
+    pub held: bool,
     /// The receiver does not take this kind of message: its sender is to choose another.
     pub unsupported: bool,
     /// Its sender was told to come back: nothing more of it is taken until it does.
@@ -70,6 +72,7 @@ impl Records {
             record,
             refused: Counts::default(),
             message: None,
+            held: false,
             unsupported: false,
             withheld: false,
             read: false,

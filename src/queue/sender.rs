@@ -252,7 +252,7 @@ fn verdict_of(
         v2_proved: choice.known() == Known::Proved,
         foreign_zstd: encoded.as_it_came && encoded.encoding == Encoding::Zstd,
         fallback: match &batch.whole {
-            Some(whole) if whole.awaited => Fallback::Sender,
+            Some(whole) if whole.sender_waits => Fallback::Sender,
             _ if choice.v2_fixed() => Fallback::None,
             _ => Fallback::V1,
         },

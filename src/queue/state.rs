@@ -498,7 +498,7 @@ impl QueueState {
     /// A record that is settled whole goes, and whoever waits for it is told.
     pub(super) fn leave_if_settled(&mut self, slot: u32, log: &dyn Log) {
         let tracked = self.records.get(slot);
-        if !tracked.settled.covers(tracked.record.ordinals()) {
+        if tracked.held || !tracked.settled.covers(tracked.record.ordinals()) {
             return;
         }
         let gone = self.records.leave(slot);

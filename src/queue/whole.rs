@@ -63,7 +63,7 @@ struct Line {
 pub(super) struct Waiting {
     record: Arc<Record>,
     slot: u32,
-    awaited: bool,
+    sender_waits: bool,
     body: Option<Bytes>,
 }
 
@@ -85,8 +85,10 @@ impl Waiting {
 /// What must be settled before the lead goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LeadWaits {
+    /// All bodies in lines and in flight.
     Wholes,
-    Usual,
+    /// Records in front of this one that go the usual way.
+    Usual(Seq),
 }
 
 /// What became of a record that was offered.
@@ -104,7 +106,7 @@ impl Line {
     /// The first may go.
     fn is_free(&self) -> Option<Seq> {
         let first = self.waiting.front()?;
-        let beside = first.awaited && self.alone == 0;
+        let beside = first.sender_waits && self.alone == 0;
         (self.flying == 0 || beside).then(|| first.seq())
     }
 }
@@ -179,17 +181,17 @@ impl Wholes {
         }
     }
 
-    fn fly(&mut self, tenant: &Arc<Tenant>, awaited: bool) {
+    fn fly(&mut self, tenant: &Arc<Tenant>, sender_waits: bool) {
         let line = self.lines.entry(Arc::clone(tenant)).or_default();
         line.flying += 1;
-        line.alone += u32::from(!awaited);
+        line.alone += u32::from(!sender_waits);
         self.restand(tenant);
     }
 
-    fn land(&mut self, tenant: &Arc<Tenant>, awaited: bool) {
+    fn land(&mut self, tenant: &Arc<Tenant>, sender_waits: bool) {
         if let Some(line) = self.lines.get_mut(tenant) {
             line.flying -= 1;
-            line.alone -= u32::from(!awaited);
+            line.alone -= u32::from(!sender_waits);
         }
         self.restand(tenant);
     }
@@ -276,8 +278,8 @@ impl QueueState {
                 return self.offer_to_lanes(role, record.seq);
             }
             Role::Lead => {
-                if self.usual_is_pending() {
-                    self.wholes.lead_waits = Some(LeadWaits::Usual);
+                if self.usual_is_pending(record.seq) {
+                    self.wholes.lead_waits = Some(LeadWaits::Usual(record.seq));
                     return Offered::Later;
                 }
                 self.lead = record.seq.next();
@@ -309,7 +311,7 @@ impl QueueState {
         let room = (self.options.memory.lanes / 4).saturating_sub(self.wholes.kept);
         Waiting {
             slot,
-            awaited: record.ack.is_some() && self.options.required,
+            sender_waits: record.ack.is_some() && self.options.required,
             body: body.filter(|body| body.len() <= room).cloned(),
             record,
         }
@@ -318,22 +320,22 @@ impl QueueState {
     /// All of it is in a line or in flight from now on.
     fn take_whole(&mut self, slot: u32) {
         let tracked = self.records.get_mut(slot);
-        tracked.read = true;
+        (tracked.read, tracked.held) = (true, true);
         tracked.taken.insert(0, tracked.record.ordinals());
         self.work.taken += tracked.record.counts.total();
     }
 
     fn untake_whole(&mut self, slot: u32) {
         let tracked = self.records.get_mut(slot);
-        tracked.read = false;
+        (tracked.read, tracked.held) = (false, false);
         tracked.taken.remove(0, tracked.record.ordinals());
     }
 
-    /// Records that go the usual way are still in front of the lead.
-    fn usual_is_pending(&mut self) -> bool {
+    /// Records that go the usual way are still in front of this one.
+    fn usual_is_pending(&mut self, seq: Seq) -> bool {
         let records: &Records = &self.records;
         self.wholes.usual.retain(|seq| records.slot(*seq).is_some());
-        !self.wholes.usual.is_empty()
+        self.wholes.usual.range(..seq).next().is_some()
     }
 
     /// The lead has come to a record whose turn comes later.
@@ -341,7 +343,7 @@ impl QueueState {
         let waits = match self.wholes.lead_waits {
             None => return false,
             Some(LeadWaits::Wholes) => !self.wholes.lines.is_empty(),
-            Some(LeadWaits::Usual) => self.usual_is_pending(),
+            Some(LeadWaits::Usual(seq)) => self.usual_is_pending(seq),
         };
         if !waits {
             self.wholes.lead_waits = None;
@@ -369,7 +371,7 @@ impl QueueState {
         let first = self.wholes.lines.get(tenant)?.waiting.front()?;
         let bytes = self.batch_bytes + first.record.body_len as usize;
         let fits = bytes <= self.options.memory.lanes || self.flights.is_empty();
-        (first.awaited || fits).then_some(*seq)
+        (first.sender_waits || fits).then_some(*seq)
     }
 
     /// Takes the first of the line that stands under this record.
@@ -385,12 +387,12 @@ impl QueueState {
         let Waiting {
             record,
             slot,
-            awaited,
+            sender_waits,
             body,
         } = waiting;
         let id = again.unwrap_or(BatchId(self.next_batch));
         self.next_batch = self.next_batch.max(id.0 + 1);
-        self.wholes.fly(&record.tenant, awaited);
+        self.wholes.fly(&record.tenant, sender_waits);
         let run = Run {
             record: slot,
             from: 0,
@@ -414,7 +416,7 @@ impl QueueState {
                 slot,
                 protocol: record.protocol,
                 encoding: record.encoding,
-                awaited,
+                sender_waits,
                 bytes: record.body_len as usize,
                 body,
             }),
@@ -432,10 +434,11 @@ impl QueueState {
         self.retries.insert((now, batch.id));
     }
 
-    /// What is told to the sender of a body beside counts.
+    /// A body has its verdict: what its sender is told beside counts.
     pub(super) fn note_answer(&mut self, batch: &Batch, outcome: &Outcome) {
         if let Some(whole) = &batch.whole {
             let tracked = self.records.get_mut(whole.slot);
+            tracked.held = false;
             tracked.unsupported = outcome.unsupported;
             tracked.message.clone_from(&outcome.refusal);
         }
@@ -447,7 +450,7 @@ impl QueueState {
             if batch.runs.is_empty() {
                 self.leave_if_settled(whole.slot, log);
             }
-            self.wholes.land(&batch.tenant, whole.awaited);
+            self.wholes.land(&batch.tenant, whole.sender_waits);
         }
     }
 
@@ -468,22 +471,32 @@ impl QueueState {
         self.wholes.lead_waits = None;
     }
 
-    /// Slots of the records in lines and in flight.
-    pub(super) fn wholes_held(&self) -> impl Iterator<Item = u32> + '_ {
-        let flying = self.flights.values();
-        let flying = flying.filter_map(|flight| Some(flight.batch.whole.as_ref()?.slot));
-        let waiting = self.wholes.waiting().map(|(slot, _)| slot);
-        waiting.chain(flying)
-    }
-
     pub(super) fn audit_wholes(&self) -> Result<(), String> {
         self.wholes.audit()?;
-        let flying = self.flights.values();
-        let flying = flying.filter(|flight| flight.batch.whole.is_some()).count();
-        let counted: u32 = self.wholes.lines.values().map(|line| line.flying).sum();
-        if flying != counted as usize {
+        let flights = self.flights.values();
+        let flying: Vec<u32> = flights
+            .filter_map(|flight| Some(flight.batch.whole.as_ref()?.slot))
+            .collect();
+        let waiting = self.wholes.waiting().map(|(slot, _)| slot);
+        let mut held: Vec<u32> = waiting.chain(flying.iter().copied()).collect();
+        let mut marked: Vec<u32> = self
+            .records
+            .iter()
+            .filter(|(_, tracked)| tracked.held)
+            .map(|(slot, _)| slot)
+            .collect();
+        held.sort_unstable();
+        marked.sort_unstable();
+        if held != marked {
             return Err(format!(
-                "bodies in flight: kept {counted}, counted {flying}"
+                "bodies in lines and in flight: kept {marked:?}, counted {held:?}"
+            ));
+        }
+        let counted: u32 = self.wholes.lines.values().map(|line| line.flying).sum();
+        if flying.len() != counted as usize {
+            return Err(format!(
+                "bodies in flight: kept {counted}, counted {}",
+                flying.len()
             ));
         }
         Ok(())

@@ -262,7 +262,7 @@ impl<'de> Deserialize<'de> for Histogram {
         // One NaN is as good as another, and -0 is 0: both are written in one way only.
         let bits = |number: Number| match number.0 {
             nan if nan.is_nan() => f64::NAN.to_bits(),
-            zero if zero == 0.0 => 0,
+            0.0 => 0,
             other => other.to_bits(),
         };
         let mut words = vec![bits(body.count), bits(body.sum)];

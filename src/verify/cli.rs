@@ -438,17 +438,18 @@ fn without_secrets(url: &str) -> String {
     }
 }
 
+/// Leaves the line of progress clean.
+struct Line;
+impl Drop for Line {
+    fn drop(&mut self) {
+        write!(io::stderr(), "\r\x1b[K").ok();
+    }
+}
+
 /// A line on stderr that is written over again and again, while that is a terminal. Does not end by itself.
 async fn show_progress(comparison: &Comparison) {
     if !io::stderr().is_terminal() {
         return std::future::pending().await;
-    }
-    /// Leaves the line clean.
-    struct Line;
-    impl Drop for Line {
-        fn drop(&mut self) {
-            write!(io::stderr(), "\r\x1b[K").ok();
-        }
     }
     let _line = Line;
     let began = clock::Instant::now();

@@ -76,8 +76,9 @@ impl Rule {
     }
 
     fn same_floats(self, a: f64, b: f64, largest: f64) -> bool {
-        // Infinities have no distance.
-        if a == b || (a.is_nan() && b.is_nan()) {
+        // One NaN is as good as another, infinities have no distance, and -0 is 0.
+        let zero_alike = |value: f64| (value + 0.0).to_bits();
+        if zero_alike(a) == zero_alike(b) || (a.is_nan() && b.is_nan()) {
             return true;
         }
         let rounded = if self.rounds {
@@ -171,7 +172,10 @@ fn largest(samples: &[Sample]) -> f64 {
 
 fn step(samples: &[Sample]) -> i64 {
     match samples {
-        [first, .., last] => (last.at - first.at) / (samples.len() as i64 - 1).max(1),
+        [first, .., last] => {
+            let steps = i64::try_from(samples.len() - 1).unwrap_or(i64::MAX);
+            (last.at - first.at) / steps
+        }
         _ => 0,
     }
 }

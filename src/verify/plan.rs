@@ -271,7 +271,7 @@ mod tests {
             ("up", r#"{__name__="up"}"#),
             (r#"{job="a"}"#, r#"{job="a"}"#),
             (r#" up { job="a", } "#, r#"{__name__="up",job="a"}"#),
-            (r#"up{}"#, r#"{__name__="up"}"#),
+            ("up{}", r#"{__name__="up"}"#),
         ] {
             assert_eq!(Selector::parse(text).unwrap().to_string(), selector);
         }

@@ -191,7 +191,7 @@ fn event(report: &Report, event: &Event, days: bool) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if event.at_the_beginning && !(event.at_the_end && event.at_the_beginning) {
+    if event.at_the_beginning && !event.at_the_end {
         out.push("    from the beginning of the window: it may have begun before".to_owned());
     }
     let metrics = event.metrics.iter().take(METRICS);

@@ -125,7 +125,8 @@ impl Capture {
     }
 }
 
-fn unpacked(body: &[u8]) -> Vec<u8> {
+/// A snappy block's content.
+pub(crate) fn unpacked(body: &[u8]) -> Vec<u8> {
     let mut message = vec![0; snap::raw::decompress_len(body).unwrap()];
     let length = snap::raw::Decoder::new().decompress(body, &mut message);
     assert_eq!(length.unwrap(), message.len());

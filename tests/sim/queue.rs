@@ -9,7 +9,7 @@ use std::time::Duration;
 use sluicegate::log::memory::MemoryLog;
 use sluicegate::log::{Fetched, Log, Record, Seq};
 use sluicegate::model::counts::{Counts, Kind};
-use sluicegate::queue::batch::{Batch, Outcome};
+use sluicegate::queue::batch::{Batch, Outcome, Whole};
 use sluicegate::queue::convert::content_of;
 use sluicegate::queue::dispatch::{Again, Next};
 use sluicegate::queue::journal::entry::Checkpoint;
@@ -314,9 +314,15 @@ impl Queue {
             Next::Send(batch, attempt) => {
                 self.dispatching = Dispatching::Asks;
                 if attempt == 0 {
-                    let Some(seen) = self.as_seen(&batch) else {
-                        self.lose(&batch);
-                        return Ok(true);
+                    let seen = match &batch.whole {
+                        None => None,
+                        Some(whole) => match self.as_seen(&batch, whole) {
+                            Some(seen) => Some(seen),
+                            None => {
+                                self.lose(&batch);
+                                return Ok(true);
+                            }
+                        },
                     };
                     let batch = seen.as_ref().unwrap_or(&batch);
                     // A batch that was open before has its entry already.
@@ -335,12 +341,8 @@ impl Queue {
         Ok(true)
     }
 
-    /// What a receiver sees of a body that goes out whole; of another batch it sees its content. `None`: the log
-    /// has given the body up.
-    fn as_seen(&mut self, batch: &Batch) -> Option<Option<Batch>> {
-        let Some(whole) = &batch.whole else {
-            return Some(None);
-        };
+    /// What a receiver sees of a body that goes out whole. `None`: the log has given it up.
+    fn as_seen(&mut self, batch: &Batch, whole: &Whole) -> Option<Batch> {
         let body = whole.body.clone().or_else(|| {
             let fetched = self.log.fetch(self.options.index, whole.seq);
             let fetched = fetched.filter(|fetched| fetched.record.seq == whole.seq);
@@ -353,7 +355,7 @@ impl Queue {
             left_out.is_zero(),
             "a body with invalid series goes the usual way"
         );
-        Some(Some(Batch {
+        Some(Batch {
             id: batch.id,
             key: batch.key,
             tenant: Arc::clone(&batch.tenant),
@@ -366,7 +368,7 @@ impl Queue {
             arrived: batch.arrived,
             cut: batch.cut,
             whole: None,
-        }))
+        })
     }
 
     /// A body cannot be sent, because it is not there any more.

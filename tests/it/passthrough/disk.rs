@@ -9,6 +9,7 @@ use sluicegate::wire::pb::rw1;
 
 use super::receiver::{Got, Receiver, Says, takes};
 use super::{delivered, dropped, one_invalid, passthrough, unconfirmed};
+use crate::capture::unpacked;
 use crate::harness::{Proxy, proxy};
 use crate::requests::{Post, V1, good, many, v1};
 use crate::stopping::program::Program;
@@ -52,7 +53,7 @@ fn bodies(posts: &[Post]) -> Vec<Bytes> {
 }
 
 fn series(got: &Got) -> Vec<rw1::TimeSeries> {
-    let message = snap::raw::Decoder::new().decompress_vec(&got.body).unwrap();
+    let message = unpacked(&got.body);
     rw1::WriteRequest::decode(&*message).unwrap().timeseries
 }
 

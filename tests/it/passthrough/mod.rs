@@ -13,6 +13,7 @@ use sluicegate::units::Span;
 use sluicegate::wire::pb::rw1;
 use tokio::task::JoinHandle;
 
+use crate::capture::unpacked;
 use crate::harness::{Proxy, configured, proxy};
 use crate::requests::{Post, Reply, V1, V2, field, get, good, labels, many, series, v1, v2};
 use receiver::{Receiver, Says, takes, wrote};
@@ -345,9 +346,12 @@ async fn the_receivers_answer_is_the_senders() {
 async fn what_the_receiver_does_not_speak_the_sender_is_told_while_it_waits() {
     let twos = Post::new(V2, &v2(&many("m", 3)).encode_to_vec());
     for status in [415, 204] {
-        let receiver = Receiver::says(move |got, _| match got.is_v2() {
-            true => Says(status, Vec::new(), ""),
-            false => takes(got),
+        let receiver = Receiver::says(move |got, _| {
+            if got.is_v2() {
+                Says(status, Vec::new(), "")
+            } else {
+                takes(got)
+            }
         })
         .await;
         let proxy = through(&receiver, "upstream").await;
@@ -401,7 +405,7 @@ async fn a_sender_that_does_not_wait_gets_it_sent_in_a_form_that_the_receiver_sp
     // The second is known not to be taken, and goes out as 1.0 at once; zstd is asked each time.
     assert_eq!(status, [415, 204, 204, 415, 204, 204]);
     let series = |got: &receiver::Got| {
-        let message = snap::raw::Decoder::new().decompress_vec(&got.body).unwrap();
+        let message = unpacked(&got.body);
         rw1::WriteRequest::decode(&*message).unwrap().timeseries
     };
     assert_eq!(series(&got[1]), many("first", 2));
