@@ -511,7 +511,6 @@ fn options() -> QueueOptions {
         },
         send_exemplars: true,
         send_histograms: true,
-        passthrough: false,
     }
 }
 
