@@ -44,7 +44,8 @@ export GUNGRAUN_RUNNER=$runner CARGO_TERM_COLOR=never CARGO_TARGET_DIR=${CARGO_T
 
 told=$(mktemp)
 trap 'rm -f "$told"' EXIT
-cargo bench --locked --bench instructions -- "$@" 2>&1 | tee "$told"
+# Not --locked: the lock follows what the main package depends on.
+cargo bench --bench instructions -- "$@" 2>&1 | tee "$told"
 
 # Header `…::stage_of_a_request NAME:…`, then `Instructions: NEW|OLD …`.
 printf '\n%-20s %22s %14s\n' stage "instructions a sample" "a request"
