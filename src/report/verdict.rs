@@ -168,8 +168,11 @@ fn failing(report: &Report, queue: &QueuePart) -> Option<Finding> {
 fn unanswered(report: &Report, queue: &QueuePart) -> Option<Finding> {
     let (lag, for_ms) = UNANSWERED;
     let last = queue.endpoint.last_success_ms;
-    let silent = last.is_none_or(|last_ms| report.now_ms - last_ms >= for_ms);
-    if queue.discards || queue.shards.busy == 0 || queue.lag_seconds < lag || !silent {
+    let silent = last.is_none_or(|last_ms| report.now_ms - last_ms >= for_ms)
+        && queue.out_per_second.last_10s.is_none_or(|out| out == 0.0);
+    // What waits in order to merge is steady.
+    let waits = queue.drain.state != DrainState::Steady && queue.lag_seconds >= lag;
+    if queue.discards || queue.shards.busy == 0 || !waits || !silent {
         return None;
     }
     let receiver = sentence(&receiver(report, queue));

@@ -52,6 +52,7 @@ const CASES: &[Case] = &[
     (
         |report| {
             let queue = &mut report.queues[0];
+            behind(queue, DrainState::Stopped, None);
             (queue.lag_seconds, queue.shards.busy) = (14.0, 2);
             queue.endpoint.last_success_ms = None;
             queue.out_per_second.last_10s = Some(0.0);
@@ -60,7 +61,7 @@ const CASES: &[Case] = &[
         Level::Attention,
         "unanswered",
         "The receiver has answered nothing yet: 2 requests are on the way, the oldest sample is 14 s old; \
-         4,824 samples wait in the log, room for 5 h 2 min at the present rate.",
+         4,824 samples wait in the log, room for 5 h 44 min at the present rate.",
     ),
     (
         |_| (),
@@ -337,6 +338,7 @@ fn a_blink_is_no_failure_and_old_news_is_none() {
         |report| {
             behind(&mut report.queues[0], DrainState::Stopped, None);
             report.queues[0].lag_seconds = 19.0;
+            report.queues[0].shards.busy = 0;
         },
         |report| {
             report.storage.as_mut().unwrap().damage = vec![DamagePart {
