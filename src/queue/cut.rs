@@ -171,13 +171,8 @@ impl Lanes {
         match self.grouping {
             Grouping::Target => series.sort_unstable_by(|a, b| {
                 let (a, b) = (table.get(a.series), table.get(b.series));
-                a.sort.cmp(&b.sort).then_with(|| {
-                    let numbers = |s: &Series| {
-                        let pairs = s.labels.pairs().iter().rev();
-                        pairs.map(|pair| pair.number()).collect::<Vec<_>>()
-                    };
-                    numbers(a).cmp(&numbers(b))
-                })
+                let numbers = || numbers(a).cmp(numbers(b));
+                a.sort.cmp(&b.sort).then_with(numbers)
             }),
             Grouping::Arrival => series.sort_by_key(|picked| {
                 (
@@ -187,6 +182,12 @@ impl Lanes {
             }),
         }
     }
+}
+
+/// Its labels from the last to the first, each by its number. Compared many times in a cut: nothing is collected.
+fn numbers(series: &Series) -> impl Iterator<Item = u32> {
+    let pairs = series.labels.pairs().iter().rev();
+    pairs.map(|pair| pair.number())
 }
 
 /// How many of a series' elements may go in one batch: no histogram behind a staleness marker.
