@@ -4,8 +4,8 @@
 #   tests/run.sh             all of it
 #   tests/run.sh quick       without the real programs and the full-speed check
 #
-# In this order: formatting, lints, all tests of the package, the release binary at full speed, and the
-# release binary between real programs (tests/real/run.sh). Stops at the first part that fails. The last
+# In this order: formatting, lints, all tests of the package, the release binary at full speed, what is in deploy/
+# (tests/deploy/run.sh), and the release binary between real programs (tests/real/run.sh). Stops at the first part that fails. The last
 # line is `N passed, N failed, N skipped`, of the scenarios with real programs.
 #
 # Installs, if it may (as root or by sudo without a password, with apt-get): a C compiler and Python 3,
@@ -174,6 +174,9 @@ number() { sed -n "s/^ *\"$2\": \([0-9]*\),*$/\1/p" "$1" | head -n 1; }
 
 section "full speed"
 full_speed
+
+section "what is in deploy/"
+tests/deploy/run.sh </dev/null || die "tests/deploy/run.sh"
 
 section "real programs"
 if need python3 python3 && command -v timeout >/dev/null; then

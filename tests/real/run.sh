@@ -16,8 +16,7 @@
 set -u
 
 HERE=$(cd "$(dirname "$0")" && pwd)
-ALL="odd_bits rw1_prometheus rw1_receiver_restart rw1_victoriametrics rw1_thanos rw2_prometheus rw2_victoriametrics
-    verify_gaps verify_switch priority2_debian priority2_newest"
+ALL="odd_bits rw1_prometheus rw1_receiver_restart rw1_victoriametrics rw1_thanos rw2_prometheus rw2_victoriametrics verify_gaps verify_switch priority2_debian priority2_newest"
 
 [ "${SLUICEGATE_TEST_NO_INSTALL:-}" = 1 ] || sh "$HERE/install.sh"
 
