@@ -258,7 +258,10 @@ impl App {
         let Stopped { pending, lost } = stopped;
         if lost > 0 {
             tracing::error!(pending, lost, "stopped");
-        } else if pending > 0 && !status.medium.is_none_or(Medium::survives_stop) {
+        } else if status.disk.is_some()
+            && pending > 0
+            && !status.medium.is_none_or(Medium::survives_stop)
+        {
             tracing::warn!(
                 pending,
                 lost,
