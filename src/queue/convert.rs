@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use super::cut::empty_entry;
-use super::nodes::Element;
+use super::cut::{empty_entry, put};
 use super::take::{Ordinals, element_of};
 use crate::model::content::Content;
 use crate::model::counts::{Counts, Kind};
@@ -35,20 +34,8 @@ pub fn content_of(decoded: &Decoded) -> (Content, Counts) {
                     let next = empty_entry(&content, &labels);
                     content.entries.push(std::mem::replace(&mut entry, next));
                 }
-                match element_of(decoded, decoded.counts(), kind, ordinal) {
-                    Element::Sample(sample) => {
-                        content.samples.push(sample);
-                        entry.samples.end += 1;
-                    }
-                    Element::Histogram(histogram) => {
-                        content.histograms.push(histogram);
-                        entry.histograms.end += 1;
-                    }
-                    Element::Exemplar(exemplar) => {
-                        content.exemplars.push(exemplar);
-                        entry.exemplars.end += 1;
-                    }
-                }
+                let element = element_of(decoded, decoded.counts(), kind, ordinal);
+                put(element, &mut entry, &mut content);
             }
         }
         content.entries.push(entry);

@@ -286,20 +286,7 @@ impl Writer<'_> {
             }
             let content = &mut *self.content;
             let entry = open.get_or_insert_with(|| empty_entry(content, &entry.labels));
-            match element {
-                Element::Sample(sample) => {
-                    content.samples.push(sample);
-                    entry.samples.end += 1;
-                }
-                Element::Histogram(histogram) => {
-                    content.histograms.push(histogram);
-                    entry.histograms.end += 1;
-                }
-                Element::Exemplar(exemplar) => {
-                    content.exemplars.push(exemplar);
-                    entry.exemplars.end += 1;
-                }
-            }
+            put(element, entry, content);
         }
         self.content.entries.extend(open);
         entry.queued -= count;
@@ -317,6 +304,24 @@ pub(super) fn empty_entry(content: &Content, labels: &Arc<Labels>) -> Entry {
         samples: at(content.samples.len()),
         histograms: at(content.histograms.len()),
         exemplars: at(content.exemplars.len()),
+    }
+}
+
+/// Puts an element behind the others of an entry, which is the last that the content has anything of.
+pub(super) fn put(element: Element, entry: &mut Entry, content: &mut Content) {
+    match element {
+        Element::Sample(sample) => {
+            content.samples.push(sample);
+            entry.samples.end += 1;
+        }
+        Element::Histogram(histogram) => {
+            content.histograms.push(histogram);
+            entry.histograms.end += 1;
+        }
+        Element::Exemplar(exemplar) => {
+            content.exemplars.push(exemplar);
+            entry.exemplars.end += 1;
+        }
     }
 }
 

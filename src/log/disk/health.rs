@@ -20,6 +20,16 @@ const PROBE_NAME: &str = "probe";
 /// A median sync above this is worth a word: it is what every request waits for.
 const SLOW: Duration = Duration::from_millis(20);
 
+/// A write, sync or removal that has not come back after this long: the disk hangs. It counts as one that takes
+/// nothing, and holds nobody up.
+pub const HANGS: Duration = Duration::from_secs(5);
+
+/// What is told of a disk that has not answered since then.
+pub fn silence(since: tokio::time::Instant) -> String {
+    let seconds = since.elapsed().as_secs();
+    format!("the disk has not answered for {seconds} s")
+}
+
 /// How the log on disk is.
 #[derive(Clone, Debug)]
 pub struct Health {

@@ -217,14 +217,12 @@ impl DiskLog {
     pub fn health(&self) -> Health {
         let core = &self.core;
         let hangs = core.hangs();
-        let silent = hangs.map(|since| {
-            let seconds = since.elapsed().as_secs();
-            format!("the disk has not answered for {seconds} s")
-        });
         let refuses = lock(&core.trouble).as_ref().map(|trouble| trouble.since);
         Health {
             unwritable_since: refuses.into_iter().chain(hangs).min(),
-            last_error: silent.or_else(|| core.watch.last_error()),
+            last_error: hangs
+                .map(health::silence)
+                .or_else(|| core.watch.last_error()),
             errors: core.watch.errors(),
             syncs: core.watch.syncs(),
             probe: core.watch.probe(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::health::Watch;
+use super::health::{HANGS, Watch};
 use super::lock;
 use super::log::BeforeDelete;
 use super::store::Store;
@@ -22,8 +22,6 @@ use crate::log::{LogError, Record};
 const TRY_EVERY: Duration = Duration::from_millis(250);
 /// When to come back if the disk takes nothing, and what is added at random.
 const UNWRITABLE_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(1));
-/// A write, sync or removal that has not come back after this long: the disk hangs, and takes nothing.
-const HANGS: Duration = Duration::from_secs(5);
 /// How long nothing is deleted after it could not be made sure that settlement is durable.
 const TEND_AGAIN: Duration = Duration::from_millis(200);
 

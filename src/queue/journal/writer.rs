@@ -6,15 +6,16 @@
 //! is lost of them with the power is sent again.
 //!
 //! # When it cannot be written
-//! Sending goes on; a disk that has not answered for [`HANGS`] is as good as one that refuses. A file on which a write or a sync failed is never touched again, because nobody can
-//! say what is in it. Entries are then left out until a checkpoint begins a new file, which holds all
-//! they would have said; [`JournalWriter::wants_checkpoint`] asks for it, at most twice a second.
+//! Sending goes on; a disk that has not answered for [`HANGS`] is as good as one that refuses. A file on which
+//! a write or a sync failed is never touched again, because nobody can say what is in it. Entries are then left
+//! out until a checkpoint begins a new file, which holds all they would have said;
+//! [`JournalWriter::wants_checkpoint`] asks for it, at most twice a second.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
@@ -24,13 +25,11 @@ use super::file::Past;
 use super::thread::Scribe;
 use crate::clock;
 use crate::log::disk::fs::Fs;
+use crate::log::disk::health::{HANGS, silence};
 
 /// Makes room on a full disk by giving up what was kept for that; `true` when there is more now. Called on
 /// the journal's thread: it must not wait for anything that waits in [`JournalWriter::sync_now`].
 pub type OnFull = Arc<dyn Fn() -> bool + Send + Sync>;
-
-/// A write or a sync that has not come back after this long holds nobody up any more.
-pub const HANGS: Duration = Duration::from_secs(5);
 
 /// Stands for an entry, and for all that were written before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -245,8 +244,7 @@ impl JournalWriter {
         let mut health = inner.health.clone();
         if let Some(since) = inner.hangs() {
             health.unwritable_since.get_or_insert(since.into_std());
-            let seconds = since.elapsed().as_secs();
-            health.last_error = Some(format!("the disk has not answered for {seconds} s"));
+            health.last_error = Some(silence(since));
         }
         health
     }
