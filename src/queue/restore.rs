@@ -134,8 +134,8 @@ impl Left {
         self.replays.is_some()
     }
 
-    /// Series are not what they were: what has been read for batches is read once more.
-    pub(super) fn begin_again(&mut self) {
+    /// What has been read for batches is wanted once more.
+    fn begin_again(&mut self) {
         if let Some(replays) = &mut self.replays {
             replays.wanted.append(&mut replays.read);
             for batch in &mut replays.batches {
@@ -276,6 +276,21 @@ impl QueueState {
         if self.left.is_replaying() {
             self.unwant(seq);
             self.replayed(now);
+        }
+    }
+
+    /// Series are not what they were: what has been read for batches is read once more, but for what was found
+    /// to be gone.
+    pub(super) fn begin_replay_again(&mut self) {
+        self.left.begin_again();
+        let Some(replays) = &self.left.replays else {
+            return;
+        };
+        let is_gone =
+            |seq: &Seq| self.records.slot(*seq).is_none() && !self.left.records.contains_key(seq);
+        let gone: Vec<_> = replays.wanted.keys().copied().filter(is_gone).collect();
+        for seq in gone {
+            self.unwant(seq);
         }
     }
 

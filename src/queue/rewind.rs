@@ -23,7 +23,7 @@ impl QueueState {
         self.nodes.clear();
         self.lanes = Lanes::new(self.options.limits, self.options.rules.grouping);
         (self.stalled, self.laggard) = (None, None);
-        self.left.begin_again();
+        self.begin_replay_again();
         self.clear_wholes();
         self.requeue.clear();
         for series in idle {

@@ -1,6 +1,6 @@
 //! What must hold, told by what a receiver would see, and by nothing that the queue says of itself.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use prost::Message;
@@ -71,8 +71,19 @@ struct Told {
     id: BatchId,
     ids: Vec<u64>,
     opened: Ticket,
+    /// What it is made of again, if it is.
+    again: Option<Again>,
     /// The entry that settled it, and how.
     done: Option<(Ticket, Outcome)>,
+}
+
+/// A batch that was open when the process died, and comes again.
+#[derive(Clone)]
+struct Again {
+    /// Its number in `expected`.
+    open: u64,
+    /// What of it was unreadable this time. In another life it may be read.
+    lost: Vec<u64>,
 }
 
 /// What one receiver has seen, and what it has said.
@@ -81,7 +92,9 @@ pub(crate) struct Oracle {
     /// All batches, if there is a journal.
     told: Vec<Told>,
     /// Batches that were open when the process died: each must come again, of the same elements.
-    expected: HashMap<BatchId, HashSet<u64>>,
+    expected: BTreeMap<u64, BTreeSet<u64>>,
+    /// So many of these there were.
+    open: u64,
     /// Lane rules were other ones then.
     pub(crate) regrouped: bool,
     pub(crate) replayed: u64,
@@ -128,12 +141,13 @@ impl Oracle {
                 ids.len()
             ));
         }
-        self.check_replay(batch, &ids, required, admitted)?;
+        let again = self.check_replay(batch, &ids, required, admitted)?;
         if let Some(opened) = opened {
             self.told.push(Told {
                 id: batch.id,
                 ids: ids.clone(),
                 opened,
+                again,
                 done: None,
             });
         }
@@ -148,12 +162,12 @@ impl Oracle {
         ids: &[u64],
         required: bool,
         admitted: &Admitted,
-    ) -> Result<(), String> {
-        let part_of = |expected: &HashSet<u64>| ids.iter().any(|id| expected.contains(id));
+    ) -> Result<Option<Again>, String> {
+        let part_of = |expected: &BTreeSet<u64>| ids.iter().any(|id| expected.contains(id));
         let was = self.expected.iter().find(|(_, expected)| part_of(expected));
-        let Some((id, expected)) = was.map(|(id, expected)| (*id, expected.clone())) else {
+        let Some((&open, expected)) = was else {
             let sound = !batch.maybe_stored;
-            return sound.then_some(()).ok_or_else(|| {
+            return sound.then_some(None).ok_or_else(|| {
                 format!(
                     "batch {} was never out, and is said to be stored",
                     batch.id.0
@@ -167,15 +181,17 @@ impl Oracle {
             || !(whole || self.regrouped || !required)
         {
             return Err(format!(
-                "batch {} was open with {expected:?}, and comes again as batch {} with {ids:?}",
-                id.0, batch.id.0
+                "a batch was open with {expected:?}, and comes again as batch {} with {ids:?}",
+                batch.id.0
             ));
         }
         self.replayed += 1;
+        let lost = expected.iter().copied().filter(|id| !ids.contains(id));
+        let lost = lost.collect();
         if !self.regrouped {
-            self.expected.remove(&id);
+            self.expected.remove(&open);
         }
-        Ok(())
+        Ok(Some(Again { open, lost }))
     }
 
     /// The process died; the journal kept so many entries.
@@ -187,6 +203,7 @@ impl Oracle {
         *self = Self {
             replayed,
             regrouped: self.regrouped,
+            open: self.open,
             // Some have not come again yet.
             expected: std::mem::take(&mut self.expected),
             ..Self::default()
@@ -206,8 +223,16 @@ impl Oracle {
                     });
                 }
                 _ => {
+                    let again = batch.again.unwrap_or_else(|| {
+                        self.open += 1;
+                        Again {
+                            open: self.open,
+                            lost: Vec::new(),
+                        }
+                    });
                     // With other lane rules a part of it may be all that has come again so far.
-                    self.expected.entry(batch.id).or_default().extend(batch.ids);
+                    let expected = self.expected.entry(again.open).or_default();
+                    expected.extend(batch.ids.into_iter().chain(again.lost));
                 }
             }
         }
