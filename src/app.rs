@@ -12,7 +12,7 @@ use crate::clock::Instant;
 use crate::config::{AckMode, Config, Mode};
 use crate::ingest::activity::Activity;
 use crate::ingest::attach::{Attachments, ORPHAN_FOR};
-use crate::ingest::handler::Ingest;
+use crate::ingest::handler::{Ingest, IngestOptions};
 use crate::ingest::meter::IngestMetrics;
 use crate::ingest::permits::{BodyShare, MemoryShare};
 use crate::ingest::server::DataServer;
@@ -25,7 +25,7 @@ use crate::queue::handle::{Queue, WalkOptions};
 use crate::queue::sender::Encoders;
 use crate::queue::shadow::thread::ShadowOptions;
 use crate::queue::shadow::{Bounds, ShadowTimes};
-use crate::status::{About, Status};
+use crate::status::{About, Configured, Status};
 use crate::wire::decoded::IdentityKey;
 
 mod parts;
@@ -77,11 +77,27 @@ impl App {
         Self::build_with(config, ShadowTimes::default()).await
     }
 
+    /// The same, of a configuration that is perhaps not the one that was asked for.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub async fn build_as(config: &Config, configured: Configured) -> Result<Self, String> {
+        Self::put_together(config, configured, ShadowTimes::default()).await
+    }
+
     /// The same, with other times for what is measured towards `discard:`.
     ///
     /// # Errors
     /// As [`build`](Self::build).
     pub async fn build_with(config: &Config, shadow: ShadowTimes) -> Result<Self, String> {
+        Self::put_together(config, Configured::AsAsked, shadow).await
+    }
+
+    async fn put_together(
+        config: &Config,
+        configured: Configured,
+        shadow: ShadowTimes,
+    ) -> Result<Self, String> {
         let registry = Arc::new(Registry::new());
         let on_disk = config.ack == AckMode::Fsync;
         let shares = Shares::of(config.memory_limit.0, on_disk);
@@ -119,7 +135,10 @@ impl App {
         }
         let (stopping, stopping_seen) = watch::channel(false);
         let ingest = Arc::new(Ingest {
-            options: ingest_options(config, storage.ack)?,
+            options: IngestOptions {
+                standby: matches!(configured, Configured::Standby(_)),
+                ..ingest_options(config, storage.ack)?
+            },
             log: storage.front,
             repeats: storage.repeats,
             readers: Arc::new(AllQueues(queues.clone())),
@@ -145,6 +164,7 @@ impl App {
             .map(|storage| storage.path.display());
         let folder = folder.map_or_else(String::new, |path| path.to_string());
         let status = Arc::new(Status {
+            configured,
             about: About::new(data_address.to_string(), folder),
             registry,
             queues,

@@ -5,6 +5,7 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod run;
 
 pub mod clock;
 pub mod logging;

@@ -51,6 +51,7 @@ macro_rules! catalogue {
 
 catalogue! {
     BUILD_INFO = Gauge "build_info" ["version"] "1, labelled with the version.";
+    CONFIG_LOADED = Gauge "config_last_load_successful" [] "1 while the configuration that was asked for is in use; 0 while it has problems, and the last good one is in use, or none.";
     CONFIG_QUEUES = Gauge "config_queues" [] "Queues in the configuration.";
 
     REQUESTS = Counter "requests_total" ["code", "reason"] "Requests to the data listener by status code and, for refusals, reason.";

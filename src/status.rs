@@ -42,8 +42,22 @@ impl About {
     }
 }
 
+/// What became of the configuration that was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Configured {
+    /// It is in use.
+    #[default]
+    AsAsked,
+    /// It has these problems, and the last good one is in use.
+    LastGood(String),
+    /// It has these problems, and no other is known: nothing is accepted.
+    Standby(String),
+}
+
 /// Everything that can be asked.
 pub struct Status {
+    /// What the process runs with.
+    pub configured: Configured,
     /// The metrics.
     pub registry: Arc<Registry>,
     /// The queues, in the order of the configuration.
@@ -92,6 +106,8 @@ impl Status {
         let _one = self.one_at_a_time();
         let set = |def, labels: &[&str], value: f64| self.registry.set(def, labels, value);
         set(&metrics::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
+        let loaded = u8::from(self.configured == Configured::AsAsked);
+        set(&metrics::CONFIG_LOADED, &[], f64::from(loaded));
         set(&metrics::CONFIG_QUEUES, &[], self.queues.len() as f64);
         set(&metrics::CONNECTIONS, &[], self.connections.open() as f64);
         set(

@@ -137,6 +137,7 @@ pub(super) fn ingest_options(config: &Config, ack: AckMode) -> Result<IngestOpti
             AckMode::Fsync => Promise::Durable,
         },
         passthrough: config.mode == Mode::Passthrough,
+        standby: false,
     })
 }
 

@@ -125,6 +125,17 @@ pub struct RunArgs {
     )]
     pub config_file: Option<PathBuf>,
 
+    /// What a broken configuration does: exit (with 78), or stay: run with the last good one, which is kept in
+    /// --storage.path, or answer senders 503, until it is mended [default: exit]
+    #[arg(
+        long = "config.on-error",
+        value_name = "WHAT",
+        env = "SLUICEGATE_CONFIG_ON_ERROR",
+        value_enum,
+        hide_possible_values = true
+    )]
+    pub config_on_error: Option<OnError>,
+
     /// Data listener [default: 127.0.0.1:9201]
     #[arg(long, value_name = "ADDR", env = "SLUICEGATE_LISTEN", value_parser = config::listen_address)]
     pub listen: Option<SocketAddr>,
@@ -193,6 +204,16 @@ pub struct RunArgs {
     /// Flags for every queue.
     #[command(flatten)]
     pub queue: QueueArgs,
+}
+
+/// What a configuration with problems does to the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnError {
+    /// It ends it: whoever rolls it out sees it at once.
+    Exit,
+    /// The process stays, with the last good configuration or in standby: in a pod with Prometheus, nothing of
+    /// ours may keep that from being ready.
+    Stay,
 }
 
 /// Flags that hold for every queue, whether it comes from `--upstream` or from the file.
@@ -287,6 +308,16 @@ impl CheckArgs {
                 Ok(exit::FAILED)
             }
         }
+    }
+}
+
+/// Prints a line; a closed pipe is no reason to stop.
+pub fn say(to: &mut dyn io::Write, line: &str) {
+    if writeln!(to, "{}", line.trim_end())
+        .and_then(|()| to.flush())
+        .is_err()
+    {
+        tracing::debug!("nobody reads what is printed");
     }
 }
 

@@ -27,6 +27,11 @@ every queue has overrides it in every queue.
 * The file has at most 1 MiB and one document.
 * `sluicegate check FILE` lists every problem and exits 0 or 1. `sluicegate run` exits 78 when the
   configuration makes no sense, 64 when the command line cannot be read.
+* With `--config.on-error stay` a configuration that makes no sense, or cannot be started with, ends nothing. The process
+  runs with the last good one, which each good start keeps as `config.last-good.yaml` (readable to its user only: it may
+  hold passwords) in the folder of `storage.path`; where there is none, it answers senders 503 with `Retry-After`, and
+  they keep what they have. Probes stay 200; the log, the page and `sluicegate_config_last_load_successful` say so. The
+  file is read again every five seconds and taken once it works. Flags are not kept: they are what they are.
 
 Without a file, `--upstream [NAME=]URL` makes one queue each, with a full copy of the data:
 `sluicegate run --upstream discard:` sends nothing, and measures for ten minutes what sending would come to

@@ -7,13 +7,14 @@
 use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 mod checks;
 mod choice;
 pub mod docs;
 mod endpoint;
 mod keys;
+pub mod last_good;
 mod memory;
 mod merge;
 mod passthrough;
@@ -51,6 +52,17 @@ pub struct Loaded {
     pub config: Config,
     /// One sentence each, to be logged at start.
     pub warnings: Vec<String>,
+    /// The file as it was read, if there is one. It may hold passwords.
+    pub file: Option<Secret>,
+}
+
+/// What is left of a configuration that does not work: enough to listen, and to tell what is wrong with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standby {
+    /// No queues and no log on disk; what is broken is as by default.
+    pub config: Config,
+    /// The folder of the log on disk, if it is known: the last good configuration may be there.
+    pub folder: Option<PathBuf>,
 }
 
 /// Reads the file that the flags name, puts the flags over it, and judges the result.
@@ -63,47 +75,85 @@ pub fn load(args: &RunArgs) -> Result<Loaded, ConfigErrors> {
 
 /// [`load`] on a machine with this much memory.
 fn load_on(args: &RunArgs, available: Option<u64>) -> Result<Loaded, ConfigErrors> {
-    let file = args.config_file.as_deref();
-    let mut problems = Problems::new(file.map(|file| file.display().to_string()));
-    let mut raw = RawConfig::default();
-    if let Some(file) = file {
-        match read(file, &mut problems) {
-            Some(read) => raw = read,
-            // What the rest means without the file, nobody can say.
-            None => return Err(problems.into_errors()),
-        }
-    }
-    merge::apply_flags(args, &mut raw, &mut problems);
-    let directory = file.map(checks::directory_of).unwrap_or_default();
-    let mut judge = Judge {
-        problems,
-        warnings: Vec::new(),
-        directory,
-    };
-    let config = validate::config(&raw, available, &mut judge);
-    if judge.problems.is_empty() {
-        Ok(Loaded {
-            config,
-            warnings: judge.warnings,
-        })
-    } else {
-        Err(judge.problems.into_errors())
+    judged(args, text_of(args), available).0
+}
+
+/// [`load`], as if the file that the flags name said this.
+pub fn load_text(args: &RunArgs, text: String) -> Result<Loaded, ConfigErrors> {
+    let available = memory::available(Path::new("/"));
+    judged(args, Ok(Some(text)), available).0
+}
+
+/// What can be done with a configuration in which [`load`] finds problems.
+pub fn standby(args: &RunArgs) -> Standby {
+    let available = memory::available(Path::new("/"));
+    let (_, mut config) = judged(args, text_of(args), available);
+    let folder = config.storage.take().map(|storage| storage.path);
+    Standby {
+        config: Config {
+            ack: AckMode::Upstream,
+            mode: Mode::Normal,
+            queues: Vec::new(),
+            ..config
+        },
+        folder,
     }
 }
 
-/// The file in raw form, or nothing when it cannot be read at all.
-fn read(file: &Path, problems: &mut Problems) -> Option<RawConfig> {
+/// Judges the text of the file, or why it cannot be read, together with the flags. The second is the
+/// configuration even where it has problems: what is broken is as by default.
+fn judged(
+    args: &RunArgs,
+    text: Result<Option<String>, String>,
+    available: Option<u64>,
+) -> (Result<Loaded, ConfigErrors>, Config) {
+    let file = args.config_file.as_deref();
+    let mut problems = Problems::new(file.map(|file| file.display().to_string()));
+    let read = match &text {
+        Ok(None) => Some(RawConfig::default()),
+        Ok(Some(text)) => parse(text, &mut problems),
+        Err(reason) => {
+            problems.note(&Source::default(), reason);
+            None
+        }
+    };
+    // What the rest means without the file, nobody can say: then this is all that is told.
+    let unreadable = read.is_none().then(|| problems.clone().into_errors());
+    let mut raw = read.unwrap_or_default();
+    merge::apply_flags(args, &mut raw, &mut problems);
+    let mut judge = Judge {
+        problems,
+        warnings: Vec::new(),
+        directory: file.map(checks::directory_of).unwrap_or_default(),
+    };
+    let config = validate::config(&raw, available, &mut judge);
+    let loaded = match unreadable {
+        Some(errors) => Err(errors),
+        None if judge.problems.is_empty() => Ok(Loaded {
+            config: config.clone(),
+            warnings: judge.warnings,
+            file: text.ok().flatten().map(Secret::new),
+        }),
+        None => Err(judge.problems.into_errors()),
+    };
+    (loaded, config)
+}
+
+/// The text in raw form, or nothing when it cannot be read at all.
+fn parse(text: &str, problems: &mut Problems) -> Option<RawConfig> {
     let top = Source::default();
-    let text = read_text(file)
-        .map_err(|reason| problems.note(&top, reason))
-        .ok()?;
-    match tree::parse(&text) {
+    match tree::parse(text) {
         Ok(node) => RawConfig::from_node(&node, &top, problems),
         Err((line, reason)) => {
             problems.note(&Source { line, ..top }, reason);
             None
         }
     }
+}
+
+/// What the file says, if the flags name one.
+fn text_of(args: &RunArgs) -> Result<Option<String>, String> {
+    args.config_file.as_deref().map(read_text).transpose()
 }
 
 fn read_text(file: &Path) -> Result<String, String> {

@@ -94,6 +94,7 @@ pub(super) struct Located<T> {
 }
 
 /// Collects problems while a configuration is read.
+#[derive(Clone)]
 pub(super) struct Problems {
     file: Option<String>,
     found: Vec<Problem>,

@@ -78,6 +78,8 @@ pub struct IngestOptions {
     pub promise: Promise,
     /// Bodies go out whole: series that are invalid by themselves are the receiver's to judge.
     pub passthrough: bool,
+    /// There is no configuration that works: nothing is accepted.
+    pub standby: bool,
 }
 
 /// Everything a request needs.
@@ -245,6 +247,9 @@ async fn receive(
     *protocol = Some(as_protocol);
     if *ingest.stopping.borrow() {
         return Err(Refusal::Stopping.into());
+    }
+    if ingest.options.standby {
+        return Err(Refusal::Standby.into());
     }
     let limit = ingest.options.max_request_size;
     let length = body.size_hint().exact();

@@ -23,6 +23,9 @@ pub(super) const NO_PLACE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     content-type: text/plain; charset=utf-8\r\nretry-after: 1\r\nconnection: close\r\n\
     content-length: 54\r\n\r\nno place for this connection (server.max_connections)\n";
 
+/// Whoever mends a configuration takes longer than a retry.
+const STANDBY_PAUSE: Duration = Duration::from_secs(5);
+
 /// How a request ended that was answered.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
@@ -70,6 +73,8 @@ pub enum Refusal {
     NotSettled(Duration),
     /// The process stops.
     Stopping,
+    /// There is no configuration that works.
+    Standby,
 }
 
 impl From<LogError> for Refusal {
@@ -102,7 +107,8 @@ impl Outcome {
                 | Refusal::Unwritable(_)
                 | Refusal::Memory
                 | Refusal::NotSettled(_)
-                | Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+                | Refusal::Stopping
+                | Refusal::Standby => StatusCode::SERVICE_UNAVAILABLE,
             },
         }
     }
@@ -126,6 +132,7 @@ impl Outcome {
                 Refusal::NotSupported(_) => "unsupported_by_receiver",
                 Refusal::NotSettled(_) => "not_settled",
                 Refusal::Stopping => "stopping",
+                Refusal::Standby => "configuration",
             },
         }
     }
@@ -165,6 +172,9 @@ impl Outcome {
                     "no receiver has settled this in time; send it again".to_owned()
                 }
                 Refusal::Stopping => "stopping; send it again".to_owned(),
+                Refusal::Standby => {
+                    "no configuration that works (see the log); send it again later".to_owned()
+                }
             },
         }
     }
@@ -175,6 +185,7 @@ impl Outcome {
                 Refusal::LogFull(after) | Refusal::Unwritable(after) | Refusal::NotSettled(after),
             ) => Some(*after),
             Self::Refused(Refusal::Memory | Refusal::Stopping) => Some(Duration::from_secs(1)),
+            Self::Refused(Refusal::Standby) => Some(STANDBY_PAUSE),
             _ => None,
         }
     }
@@ -202,6 +213,7 @@ impl Outcome {
                     | Refusal::Memory
                     | Refusal::Unsupported(_)
                     | Refusal::Stopping
+                    | Refusal::Standby
             )
         )
     }

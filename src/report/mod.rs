@@ -30,6 +30,8 @@ pub struct Report {
     pub uptime_seconds: f64,
     /// It is being stopped.
     pub stopping: bool,
+    /// What became of the configuration that was asked for.
+    pub configuration: Configuration,
     /// How it is, in one sentence.
     pub verdict: Finding,
     /// What else is to be said, the worst first.
@@ -54,6 +56,25 @@ pub struct Report {
     pub storage: Option<Storage>,
     /// Why the log on disk that was asked for is not used.
     pub storage_trouble: Option<String>,
+}
+
+/// What became of the configuration that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Configuration {
+    /// Which one is in use: `as_asked`, `last_good`, or `none`.
+    pub in_use: String,
+    /// What is wrong with the one that was asked for, in the order of the file.
+    pub problems: Vec<String>,
+}
+
+impl Default for Configuration {
+    fn default() -> Self {
+        Self {
+            in_use: "as_asked".to_owned(),
+            problems: Vec::new(),
+        }
+    }
 }
 
 /// How bad it is.

@@ -5,7 +5,7 @@
 
 use super::text::ceiling_sum;
 use super::words::{bytes, clean, count, moment, plural, rate, short, time};
-use super::{DrainState, Finding, Level, QueuePart, Report};
+use super::{Configuration, DrainState, Finding, Level, QueuePart, Report};
 
 /// Attempts that fail in a row before it is said, and the time they must fail for.
 const FAILING: (u64, i64) = (3, 2_000);
@@ -28,10 +28,15 @@ const SAME: f64 = 0.05;
 
 /// Everything to be said, the worst first; never empty. The first is the verdict.
 pub fn findings(report: &Report) -> Vec<Finding> {
-    let mut found: Vec<Finding> = [stopping, unwritable, storage_trouble, log_full, no_memory]
-        .iter()
-        .filter_map(|rule| rule(report))
-        .collect();
+    let process = [
+        stopping,
+        configuration,
+        unwritable,
+        storage_trouble,
+        log_full,
+        no_memory,
+    ];
+    let mut found: Vec<Finding> = process.iter().filter_map(|rule| rule(report)).collect();
     for queue in &report.queues {
         let rules = [
             books, failing, unanswered, lost, limited, behind, flaky, journal,
@@ -76,6 +81,24 @@ fn stopping(report: &Report) -> Option<Finding> {
     report
         .stopping
         .then(|| finding(Level::Attention, "stopping", text.to_owned()))
+}
+
+fn configuration(report: &Report) -> Option<Finding> {
+    let Configuration { in_use, problems } = &report.configuration;
+    let consequence = match in_use.as_str() {
+        "last_good" => "The configuration has problems, and the last good one is in use",
+        "none" => "No configuration that works: senders get 503 and keep what they have",
+        _ => return None,
+    };
+    let first = problems
+        .first()
+        .map_or("no reason is known", String::as_str);
+    let more = match problems.len().saturating_sub(1) {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    let text = format!("{consequence}: {first}{more}.");
+    Some(finding(Level::Trouble, "configuration", text))
 }
 
 fn unwritable(report: &Report) -> Option<Finding> {

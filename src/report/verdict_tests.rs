@@ -161,6 +161,24 @@ const CASES: &[Case] = &[
          503.",
     ),
     (
+        |report| {
+            report.configuration.in_use = "none".to_owned();
+            report.configuration.problems = vec!["x.yaml:1: remote_wriet: unknown".to_owned()];
+        },
+        Level::Trouble,
+        "configuration",
+        "No configuration that works: senders get 503 and keep what they have: x.yaml:1: remote_wriet: unknown.",
+    ),
+    (
+        |report| {
+            report.configuration.in_use = "last_good".to_owned();
+            report.configuration.problems = ["--ack: maybe", "b", "c"].map(str::to_owned).to_vec();
+        },
+        Level::Trouble,
+        "configuration",
+        "The configuration has problems, and the last good one is in use: --ack: maybe (and 2 more).",
+    ),
+    (
         |report| report.storage_trouble = Some("the log in /x cannot be used".to_owned()),
         Level::Trouble,
         "storage",

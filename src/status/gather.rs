@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::Status;
 use super::history::{History, LONG, Look, SHORT};
+use super::{Configured, Status};
 use crate::clock::{Instant, cpu_of_process, wall_ms};
 use crate::config::{AckMode, Choice as _};
 use crate::log::disk::health::{SYNC_BOUNDS, Syncs};
@@ -19,16 +19,28 @@ use crate::queue::shadow::{Came, Cut, Form, Tally};
 use crate::report::shadow::{CameIn, Measured, MeasuredRow, ShadowState, merged, shadow};
 use crate::report::words::clean;
 use crate::report::{
-    Ack, AtRisk, BooksPart, Bytes, Ceiling, CodePart, DamagePart, Drain, DrainState, Dropped,
-    EndpointPart, ErrorPart, FailingPart, LogPart, Memory, MemoryPart, PendingPart, Process,
-    QueuePart, Rate, Report, SenderAnswer, Senders, ShardSum, Shards, Storage, StorageErrors,
-    verdict,
+    Ack, AtRisk, BooksPart, Bytes, Ceiling, CodePart, Configuration, DamagePart, Drain, DrainState,
+    Dropped, EndpointPart, ErrorPart, FailingPart, LogPart, Memory, MemoryPart, PendingPart,
+    Process, QueuePart, Rate, Report, SenderAnswer, Senders, ShardSum, Shards, Storage,
+    StorageErrors, verdict,
 };
 
 /// What a record in the log costs beside its body, in memory and on disk: enough for a forecast.
 const RECORD_BYTES: f64 = 512.0;
 /// What waits no longer than this beyond its patience is on its way.
 const ON_ITS_WAY: Duration = Duration::from_secs(5);
+
+fn configuration(configured: &Configured) -> Configuration {
+    let (in_use, problems) = match configured {
+        Configured::AsAsked => ("as_asked", ""),
+        Configured::LastGood(problems) => ("last_good", problems.as_str()),
+        Configured::Standby(problems) => ("none", problems.as_str()),
+    };
+    Configuration {
+        in_use: in_use.to_owned(),
+        problems: problems.lines().map(clean).collect(),
+    }
+}
 
 impl Status {
     /// Looks at the sums; to be called each second.
@@ -56,6 +68,7 @@ impl Status {
             now_ms: wall_ms(),
             uptime_seconds: self.about.started.elapsed().as_secs_f64(),
             stopping: !self.is_ready(),
+            configuration: configuration(&self.configured),
             mode: self.mode.word().to_owned(),
             ack: ack(self.ack),
             queues: queues

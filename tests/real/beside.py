@@ -12,7 +12,6 @@ import shutil
 import socket
 import statistics
 import subprocess
-import threading
 import time
 
 import programs
@@ -24,8 +23,8 @@ SERIES = int(os.environ.get("SLUICEGATE_TEST_SERIES", "500"))
 RULE = "test:bulk:rate"
 INTERVAL = 1
 
-# Through Sluicegate as README.md tells to; directly with what the version has by default.
-FIRST_HOP = {"max_samples_per_send": 5000, "capacity": 15000, "max_shards": 4}
+# What may be asked for beside what the version has by default, which README.md says to leave as it is.
+LARGER_REQUESTS = {"max_samples_per_send": 5000, "capacity": 15000, "max_shards": 4}
 
 
 # --- receivers -------------------------------------------------------------------------
@@ -200,60 +199,54 @@ class ReadOnly:
         programs.running.remove(self)
 
 
-class Kubelet:
-    """Starts a command again and again, as a kubelet does with a container that ends; the pauses double, from a
-    second to four where a kubelet has ten seconds to five minutes."""
+class Configured(Gate):
+    """A Sluicegate with a configuration file, as a sidecar has it; `configure` changes that as a kubelet does."""
 
-    def __init__(self, name, folder, config, port):
-        self.name = name
+    def __init__(self, folder, text, *flags, name):
+        super().__init__(folder, "", "--config.on-error", "stay", *flags, name=name)
         self.config_path = os.path.join(folder, name + ".yaml")
-        self.log_path = os.path.join(folder, name + ".log")
-        self.write_url = f"http://127.0.0.1:{port}/api/v1/write"
-        self.ended = []
-        self.process = None
-        self.stopped = threading.Event()
-        self.command = [
-            programs.find_sluicegate(), "run", "--config.file", self.config_path,
-            "--listen", f"127.0.0.1:{port}", "--web.listen-address", "127.0.0.1:0",
-        ]
-        self.configure(config)
-        self.thread = threading.Thread(target=self.run, daemon=True)
-        programs.running.append(self)
-        self.thread.start()
+        at = self.command.index("--upstream")
+        # An address that stays the same when the configuration is mended.
+        address = f"127.0.0.1:{programs.free_port()}"
+        self.command[at:at + 4] = ["--config.file", self.config_path, "--listen", address]
+        self.configure(text)
 
     def configure(self, text):
         with open(self.config_path + ".new", "w") as file:
             file.write(text)
         os.rename(self.config_path + ".new", self.config_path)
 
-    def run(self):
-        pause = 1
-        while not self.stopped.is_set():
-            with open(self.log_path, "ab") as log:
-                self.process = subprocess.Popen(self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-            self.ended.append(self.process.wait())
-            self.stopped.wait(pause)
-            pause = min(2 * pause, 4)
 
-    def kill(self):
-        self.stopped.set()
-        while self.thread.is_alive():
-            self.process.kill()
-            self.thread.join(0.1)
-        programs.running.remove(self)
+BROKEN = "remote_wriet: []\n"
+
+
+def sends_to(receiver):
+    return f"remote_write:\n  - url: {receiver.write_url}\n"
 
 
 def config_broken(folder, receivers):
-    port = programs.free_port()
-    kubelet = Kubelet("broken", folder, f"remote_wriet:\n  - url: {receivers.well.write_url}\n", port)
-    wait_until("a broken configuration ends it", lambda: kubelet.ended, 10)
+    gate = Configured(folder, BROKEN, name="broken").start()
 
-    def ends_each_time(kubelet):
-        if len(kubelet.ended) < 3 or set(kubelet.ended) != {78}:
-            raise Different(f"with a broken configuration it ended with {kubelet.ended}")
-        return f"started {len(kubelet.ended)} times, exit code 78 each time"
+    def stands_by(gate):
+        if not gate.total("sluicegate_requests_total", 'reason="configuration"'):
+            raise Different(f"{gate.name} does not stand by; see {gate.log_path}")
+        return passes_nothing(gate)
 
-    return kubelet, ends_each_time
+    return gate, stands_by
+
+
+def config_broken_after_a_good_one(folder, receivers):
+    flags = "--storage.path", os.path.join(folder, "last-good-data")
+    good = Configured(folder, sends_to(receivers.well), *flags, name="last-good").start()
+    good.stop()
+    gate = Configured(folder, BROKEN, *flags, name="last-good").start()
+
+    def uses_the_last_good(gate):
+        if gate.total("sluicegate_config_last_load_successful"):
+            raise Different(f"{gate.name} does not say that its configuration is broken")
+        return passes(gate)
+
+    return gate, uses_the_last_good
 
 
 @dataclasses.dataclass
@@ -274,6 +267,7 @@ STATES = [
     State("receiver dead, with a log on disk", "dead", receiver_dead_with_folder),
     State("receiver hangs", "hanging", receiver_hangs),
     State("configuration broken", "dead", config_broken),
+    State("configuration broken, last good one kept", "well", config_broken_after_a_good_one),
     State("disk read-only", "well", disk_read_only),
     State("log of a newer version", "well", newer_log),
 ]
@@ -467,7 +461,7 @@ def together(folder, binary, seconds=15):
         for name in ("well", "hanging", "dead")
     }
     through = {
-        name: Beside(folder, binary, f"through-{gate.name}", gate.write_url, FIRST_HOP).start()
+        name: Beside(folder, binary, f"through-{gate.name}", gate.write_url).start()
         for name, (_, gate, _) in gates.items()
     }
     those = [alone, *direct.values(), *through.values()]
@@ -494,9 +488,9 @@ def together(folder, binary, seconds=15):
     return "\n    ".join(["all as without", *told])
 
 
-def mended(kubelet, beside, receivers):
-    """The next start takes the configuration as it is then, and Prometheus catches up by itself."""
-    kubelet.configure(f"remote_write:\n  - url: {receivers.well.write_url}\n")
+def mended(gate, beside, receivers):
+    """The file is taken as soon as it works, and Prometheus catches up by itself."""
+    gate.configure(sends_to(receivers.well))
     lag = beside.lag()
     wait_until("Prometheus has caught up after the configuration was mended", lambda: beside.lag() < 7, 40, pause=0.5)
     return f"mended: a lag of {lag:.0f} s made good"

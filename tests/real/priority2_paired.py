@@ -2,9 +2,11 @@
 """What a Sluicegate in trouble costs the Prometheus beside it, as pairs in alternation. By hand; run.sh does not run it.
 
     tests/real/priority2_paired.py [--rounds 3] [--seconds 30] [--prometheus 2.42|3.14] [--state NAME]...
+                                  [--larger-requests]
 
 Of each pair one Prometheus sends directly to the receiver and one through Sluicegate, one after the other, with
-nothing else running; which of them is first changes from round to round. Prints a table: medians over the rounds, and the
+nothing else running; which of them is first changes from round to round. Both have Prometheus' own queue settings; with
+--larger-requests the one that sends through Sluicegate has larger ones. Prints a table: medians over the rounds, and the
 ratio of medians. Exit status 1 if a Prometheus was harmed (see beside.harm), 77 if the programs are not here.
 
     SLUICEGATE_BIN=FILE, SLUICEGATE_TEST_SERIES=N    the binary, and the series of each target (500)
@@ -20,7 +22,7 @@ import tempfile
 
 import beside
 import programs
-from beside import FIRST_HOP, STATES, Beside, Receivers, watch
+from beside import LARGER_REQUESTS, STATES, Beside, Receivers, watch
 from programs import Missing
 from scenario import Different, told_to_stop
 
@@ -37,7 +39,7 @@ def one(folder, binary, name, write_url=None, queue=None, seconds=30):
     return seen
 
 
-def pairs(folder, binary, state, rounds, seconds):
+def pairs(folder, binary, state, rounds, seconds, queue):
     """[(directly, through)], and what the state was found to be."""
     receivers = Receivers(folder)
     gate, insist_state = state.start(folder, receivers)
@@ -45,7 +47,7 @@ def pairs(folder, binary, state, rounds, seconds):
     for number in range(rounds):
         sides = [
             lambda n: one(folder, binary, f"direct-{n}", getattr(receivers, state.receiver).write_url, None, seconds),
-            lambda n: one(folder, binary, f"through-{n}", gate.write_url, FIRST_HOP, seconds),
+            lambda n: one(folder, binary, f"through-{n}", gate.write_url, queue, seconds),
         ]
         order = (0, 1) if number % 2 == 0 else (1, 0)
         seen = {side: sides[side](number) for side in order}
@@ -78,7 +80,9 @@ def main():
     parser.add_argument("--seconds", type=int, default=30)
     parser.add_argument("--prometheus", choices=VERSIONS, action="append")
     parser.add_argument("--state", choices=[state.name for state in STATES], action="append")
+    parser.add_argument("--larger-requests", action="store_true")
     asked = parser.parse_args()
+    queue = LARGER_REQUESTS if asked.larger_requests else None
     base = tempfile.mkdtemp(prefix="sluicegate-priority2-")
     harmed = []
     print(
@@ -96,7 +100,7 @@ def main():
             folder = os.path.join(base, f"{version}-{state.name}".replace(" ", "-").replace(",", ""))
             os.makedirs(folder)
             try:
-                found, told = pairs(folder, binary, state, asked.rounds, asked.seconds)
+                found, told = pairs(folder, binary, state, asked.rounds, asked.seconds, queue)
             except Missing as missing:
                 print(f"| {version} | {state.name} | skipped: {missing} |")
                 continue

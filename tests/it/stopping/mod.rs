@@ -1,6 +1,7 @@
 //! Starting and stopping the real program, with real signals.
 
 pub(crate) mod program;
+mod stay;
 
 use std::time::{Duration, Instant};
 

@@ -15,6 +15,7 @@ pub(crate) struct Program {
     pub(crate) data: SocketAddr,
     pub(crate) admin: SocketAddr,
     log: Arc<Mutex<String>>,
+    printed: Receiver<String>,
     ended: Receiver<()>,
 }
 
@@ -64,7 +65,22 @@ impl Program {
         Self::spawn(shell)
     }
 
-    fn spawn(mut command: Command) -> Self {
+    /// Starts it, and waits until it says that it stands by.
+    pub(crate) fn start_standing_by(flags: &[&str]) -> Self {
+        let free = [
+            "--web.listen-address",
+            "127.0.0.1:0",
+            "--listen",
+            "127.0.0.1:0",
+        ];
+        Self::spawn_until(command(&[&free, flags].concat()), "standby")
+    }
+
+    fn spawn(command: Command) -> Self {
+        Self::spawn_until(command, "ready")
+    }
+
+    fn spawn_until(mut command: Command, word: &str) -> Self {
         let mut child = command.spawn().expect("it starts");
         let (mut stdout, mut stderr) = (
             BufReader::new(child.stdout.take().unwrap()),
@@ -83,14 +99,28 @@ impl Program {
             // The test may be over.
             told.send(()).ok();
         });
-        let (data, admin) = addresses(&line);
+        let (print, printed) = channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                // The test may be over.
+                print.send(line).ok();
+            }
+        });
+        let (data, admin) = addresses(&line, word);
         Self {
             child,
             data,
             admin,
             log,
+            printed,
             ended,
         }
+    }
+
+    /// Waits until it says once more that it is ready, at other addresses.
+    pub(crate) fn is_ready_again(&mut self) {
+        let line = self.printed.recv_timeout(LIMIT).expect("it says so");
+        (self.data, self.admin) = addresses(&line, "ready");
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -136,12 +166,12 @@ impl Drop for Program {
     }
 }
 
-/// Reads `sluicegate ready data=ADDR admin=ADDR`.
-fn addresses(line: &str) -> (SocketAddr, SocketAddr) {
-    let rest = line.strip_prefix("sluicegate ready data=");
+/// Reads `sluicegate WORD data=ADDR admin=ADDR`.
+fn addresses(line: &str, word: &str) -> (SocketAddr, SocketAddr) {
+    let rest = line.strip_prefix(&format!("sluicegate {word} data="));
     let (data, admin) = rest
         .and_then(|rest| rest.trim_end().split_once(" admin="))
-        .unwrap_or_else(|| panic!("not the ready line: {line:?}"));
+        .unwrap_or_else(|| panic!("not the {word} line: {line:?}"));
     (data.parse().unwrap(), admin.parse().unwrap())
 }
 

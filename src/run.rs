@@ -1,0 +1,356 @@
+//! From a command line to a process that runs: which configuration it runs with, and what if none works.
+//!
+//! With `--config.on-error exit` a configuration with problems ends the process. With `stay` nothing but an
+//! address that cannot be bound does: the process runs with the last good configuration, or stands by, and
+//! looks at the file until it works. So a pod with Prometheus in it stays ready (design: "In a sidecar nothing
+//! of ours may keep Prometheus from starting or being ready"; decision 0015).
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
+
+use crate::app::App;
+use crate::cli::{OnError, RunArgs, exit, say};
+use crate::clock::Instant;
+use crate::config::{self, Config, ConfigErrors, Loaded, Secret, last_good};
+use crate::report::text;
+use crate::status::Configured;
+
+/// A shadow report is printed at a stop once this part of it is measured: one minute of ten.
+const SHADOW_TOLD: f64 = 0.1;
+/// How long what is still under way on other threads may take at the end.
+pub const LAST_WORDS: Duration = Duration::from_millis(200);
+/// How often a file with problems is looked at. A mounted ConfigMap takes a minute to change.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// What had no problems and could not be started is tried again after this: a folder or an address may be in
+/// use for a while, a certificate be mounted late.
+const START_AGAIN: Duration = Duration::from_secs(30);
+
+/// `sluicegate run`.
+pub fn run(args: &RunArgs) -> ExitCode {
+    #[cfg(feature = "mutants")]
+    if let Ok(name) = std::env::var("SLUICEGATE_MUTANT") {
+        use crate::{log::disk, queue};
+        let known =
+            queue::mutants::put_in_everywhere(&name) || disk::mutants::put_in_everywhere(&name);
+        assert!(known, "no mutant is called {name}");
+    }
+    let stays = args.config_on_error == Some(OnError::Stay);
+    let loaded = config::load(args);
+    match &loaded {
+        Ok(loaded) => crate::logging::start(&loaded.config.log),
+        Err(_) if stays => crate::logging::start(&config::standby(args).config.log),
+        Err(problems) => {
+            say(&mut io::stderr(), &problems.to_string());
+            return ExitCode::from(exit::CONFIG);
+        }
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let ended = runtime
+        .map_err(|error| error.to_string())
+        .and_then(|runtime| {
+            let ended = runtime.block_on(async {
+                // Signals first: one that comes while we start must not kill us without a drain.
+                let mut signals = Signals::listen().map_err(|error| error.to_string())?;
+                if stays {
+                    stay(args, loaded, &mut signals).await
+                } else {
+                    serve_as_asked(loaded, &mut signals).await
+                }
+            });
+            // A disk or a receiver that hangs does not keep the process.
+            runtime.shutdown_timeout(LAST_WORDS);
+            ended
+        });
+    ended.unwrap_or_else(|error| {
+        tracing::error!(%error, "cannot start");
+        ExitCode::from(exit::FAILED)
+    })
+}
+
+async fn serve_as_asked(
+    loaded: Result<Loaded, ConfigErrors>,
+    signals: &mut Signals,
+) -> Result<ExitCode, String> {
+    let loaded = loaded.map_err(|problems| problems.to_string())?;
+    warn_of(&loaded);
+    let serving = Serving {
+        config: &loaded.config,
+        configured: Configured::AsAsked,
+        keep: None,
+    };
+    match serving.until(signals, std::future::pending()).await? {
+        Ended::Exit(code) => Ok(code),
+        Ended::Mended(_) => Ok(ExitCode::from(exit::OK)),
+    }
+}
+
+/// Runs with whatever works, and with what was asked for once that works.
+async fn stay(
+    args: &RunArgs,
+    mut loaded: Result<Loaded, ConfigErrors>,
+    signals: &mut Signals,
+) -> Result<ExitCode, String> {
+    loop {
+        let broken = match loaded {
+            Ok(asked) => {
+                warn_of(&asked);
+                let serving = Serving {
+                    config: &asked.config,
+                    configured: Configured::AsAsked,
+                    keep: asked.file.as_ref(),
+                };
+                match serving.until(signals, std::future::pending()).await {
+                    Ok(Ended::Exit(code)) => return Ok(code),
+                    Ok(Ended::Mended(next)) => {
+                        loaded = Ok(*next);
+                        continue;
+                    }
+                    Err(why) => Broken::at_its_start(asked, why),
+                }
+            }
+            Err(problems) => Broken::by_itself(args, &problems),
+        };
+        for problem in broken.why.lines() {
+            tracing::error!("configuration: {problem}");
+        }
+        let code = match broken.instead(args, signals).await? {
+            Ended::Mended(next) => {
+                tracing::info!("the configuration is tried again");
+                loaded = Ok(*next);
+                continue;
+            }
+            Ended::Exit(code) => code,
+        };
+        return Ok(code);
+    }
+}
+
+/// A configuration that does not work.
+struct Broken {
+    /// One problem a line.
+    why: String,
+    /// Its text, where nothing is wrong with that by itself.
+    file: Option<Secret>,
+    /// The folder where the last good one may be.
+    folder: Option<PathBuf>,
+    /// It may work without having changed.
+    again: Option<Duration>,
+}
+
+impl Broken {
+    fn by_itself(args: &RunArgs, problems: &ConfigErrors) -> Self {
+        Self {
+            why: problems.to_string(),
+            file: None,
+            folder: config::standby(args).folder,
+            again: None,
+        }
+    }
+
+    fn at_its_start(loaded: Loaded, why: String) -> Self {
+        Self {
+            why,
+            file: loaded.file,
+            folder: loaded.config.storage.map(|storage| storage.path),
+            again: Some(START_AGAIN),
+        }
+    }
+
+    /// Runs with the last good one, or stands by.
+    async fn instead(&self, args: &RunArgs, signals: &mut Signals) -> Result<Ended, String> {
+        if let Some(good) = self.last_good(args) {
+            tracing::error!("running with the last good configuration until the file works again");
+            let serving = Serving {
+                config: &good.config,
+                configured: Configured::LastGood(self.why.clone()),
+                keep: None,
+            };
+            // What works is not stopped to try again what did not.
+            let mended = mended(args, self.file.clone(), None);
+            match serving.until(signals, mended).await {
+                Ok(ended) => return Ok(ended),
+                Err(error) => tracing::error!(%error, "nor does the last good one work"),
+            }
+        }
+        tracing::error!(
+            "standing by: senders get 503 and keep what they have, until the configuration works"
+        );
+        let standby = config::standby(args);
+        let serving = Serving {
+            config: &Config {
+                // There is nothing to deliver.
+                shutdown_deadline: Duration::ZERO,
+                ..standby.config
+            },
+            configured: Configured::Standby(self.why.clone()),
+            keep: None,
+        };
+        let mended = mended(args, self.file.clone(), self.again);
+        serving.until(signals, mended).await
+    }
+
+    /// The last good configuration, if it is another one and works with these flags.
+    fn last_good(&self, args: &RunArgs) -> Option<Loaded> {
+        let folder = self
+            .folder
+            .as_deref()
+            .filter(|_| args.config_file.is_some())?;
+        let file = match last_good::find(folder) {
+            Ok(file) => file?,
+            Err(error) => {
+                tracing::warn!(%error, "the last good configuration cannot be read");
+                return None;
+            }
+        };
+        if self.file.as_ref() == Some(&file) {
+            return None;
+        }
+        match config::load_text(args, file.expose().to_owned()) {
+            Ok(loaded) => Some(loaded),
+            Err(problems) => {
+                for problem in problems.0 {
+                    tracing::warn!("the last good configuration, with these flags: {problem}");
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Waits for a configuration without problems: one that says something else than `unlike`, or after a while
+/// any.
+async fn mended(args: &RunArgs, unlike: Option<Secret>, again: Option<Duration>) -> Loaded {
+    let began = Instant::now();
+    loop {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        let args = args.clone();
+        let looked = tokio::task::spawn_blocking(move || config::load(&args)).await;
+        let Ok(Ok(loaded)) = looked else { continue };
+        if loaded.file != unlike || again.is_some_and(|after| began.elapsed() >= after) {
+            return loaded;
+        }
+    }
+}
+
+fn warn_of(loaded: &Loaded) {
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// One of them.
+    async fn next(&mut self) {
+        tokio::select! { _ = self.terminate.recv() => {}, _ = self.interrupt.recv() => {} }
+    }
+}
+
+/// How it ended.
+enum Ended {
+    /// By a signal.
+    Exit(ExitCode),
+    /// For a configuration that is to take its place.
+    Mended(Box<Loaded>),
+}
+
+/// What to serve.
+struct Serving<'s> {
+    config: &'s Config,
+    configured: Configured,
+    /// The file it was read from, to be kept once it is seen to work.
+    keep: Option<&'s Secret>,
+}
+
+impl Serving<'_> {
+    /// Serves until a signal, or until there is another configuration.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    async fn until(
+        self,
+        signals: &mut Signals,
+        mended: impl Future<Output = Loaded>,
+    ) -> Result<Ended, String> {
+        let word = match self.configured {
+            Configured::Standby(_) => "standby",
+            Configured::AsAsked | Configured::LastGood(_) => "ready",
+        };
+        let app = tokio::select! {
+            app = App::build_as(self.config, self.configured) => app?,
+            // Nothing has begun yet: there is nothing to finish.
+            () = signals.next() => return Ok(Ended::Exit(ExitCode::from(exit::OK))),
+        };
+        let status = app.status();
+        if let (Some(file), Some(storage)) = (self.keep, &self.config.storage)
+            && status.disk.is_some()
+        {
+            keep(&storage.path, file).await;
+        }
+        let address = |addr: io::Result<std::net::SocketAddr>| addr.map_err(|e| e.to_string());
+        let (data, admin) = (address(app.data_addr())?, address(app.admin_addr())?);
+        say(
+            &mut io::stdout(),
+            &format!("sluicegate {word} data={data} admin={admin}"),
+        );
+        let stop = Notify::new();
+        let mut running = std::pin::pin!(app.run(stop.notified()));
+        let mut mended = std::pin::pin!(mended);
+        let (mut signalled, mut next) = (false, None);
+        loop {
+            tokio::select! {
+                _ = &mut running => break,
+                () = signals.next() => {
+                    // A second signal means: now.
+                    if signalled {
+                        tracing::warn!("second signal: stopping at once");
+                        return Ok(Ended::Exit(ExitCode::from(exit::FAILED)));
+                    }
+                    (signalled, next) = (true, None);
+                    stop.notify_one();
+                }
+                loaded = &mut mended, if !signalled && next.is_none() => {
+                    tracing::info!("the configuration works again: stopping, to start with it");
+                    next = Some(loaded);
+                    stop.notify_one();
+                }
+            }
+        }
+        // Whoever looked at their own data for a minute, and stops, wants to know.
+        if let Some(told) = text::shadows(&status.report(), SHADOW_TOLD) {
+            say(&mut io::stdout(), &told);
+        }
+        Ok(match next {
+            Some(loaded) => Ended::Mended(Box::new(loaded)),
+            None => Ended::Exit(ExitCode::from(exit::OK)),
+        })
+    }
+}
+
+/// Keeps what is seen to work. Where that fails there is the one before, or none.
+async fn keep(folder: &Path, file: &Secret) {
+    let (folder, file) = (folder.to_owned(), file.clone());
+    let kept = tokio::task::spawn_blocking(move || last_good::keep(&folder, &file)).await;
+    if let Ok(Err(error)) = kept {
+        tracing::warn!(%error, "the configuration could not be kept as the last good one");
+    }
+}
