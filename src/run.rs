@@ -34,7 +34,8 @@ const START_AGAIN: Duration = Duration::from_secs(30);
 pub fn run(args: &RunArgs) -> ExitCode {
     #[cfg(feature = "mutants")]
     if let Ok(name) = std::env::var("SLUICEGATE_MUTANT") {
-        use crate::{log::disk, queue};
+        use crate::log::disk;
+        use crate::queue;
         let known =
             queue::mutants::put_in_everywhere(&name) || disk::mutants::put_in_everywhere(&name);
         assert!(known, "no mutant is called {name}");

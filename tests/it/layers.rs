@@ -84,6 +84,13 @@ const LAYERS: &[Layer] = &[
         ],
         OUTSIDE,
     ),
+    row(
+        "run",
+        &[
+            "app", "cli", "clock", "config", "logging", "log", "queue", "report", "status",
+        ],
+        OUTSIDE,
+    ),
 ];
 
 const fn row(part: &'static str, uses: &'static [&'static str], because: &'static str) -> Layer {
