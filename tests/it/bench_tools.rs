@@ -889,3 +889,27 @@ async fn measure_load_and_sink_together() {
         }
     }
 }
+
+#[test]
+fn what_cannot_begin_says_why_and_where() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (arguments, code, says) in [
+        (&["load", "--url", "ftp://127.0.0.1/"][..], 64, "ftp"),
+        (
+            &["sink", "--listen", &taken],
+            1,
+            &*format!("cannot listen on {taken}: "),
+        ),
+    ] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_sluicegate"))
+            .arg("bench")
+            .args(arguments)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(says), "{said}");
+        assert!(output.stdout.is_empty());
+    }
+}

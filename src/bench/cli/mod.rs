@@ -20,6 +20,9 @@ pub use compare::CompareArgs;
 pub use load::LoadArgs;
 pub use sink::SinkArgs;
 
+/// Exit code for arguments that make no sense together (`EX_USAGE`).
+const USAGE: u8 = 64;
+
 /// Load generator and counting receiver.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
@@ -52,10 +55,10 @@ pub(crate) enum Output {
 
 /// Runs a command until it is done, or SIGINT or SIGTERM ends it.
 ///
-/// The exit code is 0 if nothing went wrong with any sample, else 1.
+/// The exit code is 0 if nothing went wrong with any sample, else 1; or 64 if the arguments cannot be used together.
 ///
 /// # Errors
-/// The arguments cannot be used together, the address cannot be bound, a ledger cannot be written or read, or
+/// The address cannot be bound, a ledger cannot be written or read, or
 /// stdout is closed.
 pub async fn run(args: BenchArgs) -> Result<ExitCode, Box<dyn Error + Send + Sync>> {
     match args.command {

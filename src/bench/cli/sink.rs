@@ -284,7 +284,9 @@ pub(super) async fn run(args: SinkArgs) -> Result<ExitCode, Box<dyn Error + Send
     // Down from the start means from before the first connection.
     let first = outage.as_ref().filter(|outage| outage.from.is_zero());
     options.behaviour.down = first.map(|outage| outage.how);
-    let sink = Sink::start(options)?;
+    let listen = options.listen;
+    let sink =
+        Sink::start(options).map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     // Scripts wait for this line; stdout is the result's.
     writeln!(io::stderr(), "listening on {}", sink.addr())?;
     let over = async {
