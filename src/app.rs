@@ -1,6 +1,7 @@
 //! Puts the parts together, and takes them apart again in the right order.
 
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -93,19 +94,48 @@ impl App {
         Self::put_together(config, Configured::AsAsked, shadow).await
     }
 
+    /// Whether the receivers' settings can work: looks at certificates, and connects to nobody.
+    ///
+    /// # Errors
+    /// What does not work, in words.
+    pub fn check(config: &Config) -> Result<(), String> {
+        ingest_options(config, config.ack)?;
+        config.queues.iter().try_for_each(parts::check)
+    }
+
     async fn put_together(
         config: &Config,
         configured: Configured,
         shadow: ShadowTimes,
     ) -> Result<Self, String> {
-        let registry = Arc::new(Registry::new());
-        let on_disk = config.ack == AckMode::Fsync;
-        let shares = Shares::of(config.memory_limit.0, on_disk);
+        // Before the folder is opened: what cannot work keeps nobody waiting for it.
+        Self::check(config)?;
+        let shares = Shares::of(config.memory_limit.0, config.ack == AckMode::Fsync);
         let storage = {
             let (config, shares) = (config.clone(), shares.clone());
             let opening = tokio::task::spawn_blocking(move || Storage::open(&config, &shares));
             opening.await.map_err(|error| error.to_string())??
         };
+        let opened = storage.handles();
+        let built = Self::around(config, configured, shadow, &shares, storage).await;
+        if built.is_err() {
+            // Whoever starts next in this process wants the folder.
+            tokio::task::spawn_blocking(move || opened.close())
+                .await
+                .ok();
+        }
+        built
+    }
+
+    /// Everything else, around the log.
+    async fn around(
+        config: &Config,
+        configured: Configured,
+        shadow: ShadowTimes,
+        shares: &Shares,
+        storage: Storage,
+    ) -> Result<Self, String> {
+        let registry = Arc::new(Registry::new());
         let walk = WalkOptions {
             size: NO_SIZE_LIMIT,
             walk: no_limits(),
@@ -116,7 +146,7 @@ impl App {
             log: storage.log,
             walk: walk.clone(),
             encoders: Arc::new(Encoders::new(cores)),
-            memory: queue_memory(&shares, config.queues.len()),
+            memory: queue_memory(shares, config.queues.len()),
             eager: storage.ack == AckMode::Upstream,
             shadow: ShadowOptions {
                 times: shadow,
@@ -180,6 +210,7 @@ impl App {
             disk: storage.disk,
             memory_limit: config.memory_limit.0,
             stopping: stopping_seen,
+            switching: AtomicBool::new(false),
             scrape: Mutex::new(()),
         });
         let admin = AdminServer::bind(config.admin_listen, Arc::clone(&status))

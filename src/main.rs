@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
+use sluicegate::app::App;
 use sluicegate::bench::{self, cli::BenchArgs};
 use sluicegate::cli::demo::DemoArgs;
 use sluicegate::cli::{Cli, Command, exit, say};
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Run(args) => sluicegate::run::run(&args),
         Command::Demo(args) => demo(&args),
-        Command::Check(args) => match args.run(&mut std::io::stdout()) {
+        Command::Check(args) => match args.run(&mut std::io::stdout(), App::check) {
             Ok(code) => ExitCode::from(code),
             Err(_) => ExitCode::from(exit::FAILED),
         },

@@ -8,6 +8,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,16 +17,18 @@ use tokio::sync::Notify;
 use crate::app::App;
 use crate::cli::{OnError, RunArgs, exit, say};
 use crate::clock::Instant;
-use crate::config::{self, Config, ConfigErrors, Loaded, Secret, last_good};
+use crate::config::{self, AckMode, Config, ConfigErrors, Loaded, Secret, last_good};
 use crate::report::text;
-use crate::status::Configured;
+use crate::status::{Configured, Problems};
 
 /// A shadow report is printed at a stop once this part of it is measured: one minute of ten.
 const SHADOW_TOLD: f64 = 0.1;
 /// How long what is still under way on other threads may take at the end.
 pub const LAST_WORDS: Duration = Duration::from_millis(200);
-/// How often a file with problems is looked at. A mounted ConfigMap takes a minute to change.
+/// How often a file with problems is looked at. What Kubernetes mounts takes a minute to change.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// How long a second start waits for a folder.
+const LOCK_WAIT_AGAIN: Duration = Duration::from_secs(1);
 /// What had no problems and could not be started is tried again after this: a folder or an address may be in
 /// use for a while, a certificate be mounted late.
 const START_AGAIN: Duration = Duration::from_secs(30);
@@ -88,7 +91,7 @@ async fn serve_as_asked(
     };
     match serving.until(signals, std::future::pending()).await? {
         Ended::Exit(code) => Ok(code),
-        Ended::Mended(_) => Ok(ExitCode::from(exit::OK)),
+        Ended::Again => Ok(ExitCode::from(exit::OK)),
     }
 }
 
@@ -109,28 +112,37 @@ async fn stay(
                 };
                 match serving.until(signals, std::future::pending()).await {
                     Ok(Ended::Exit(code)) => return Ok(code),
-                    Ok(Ended::Mended(next)) => {
-                        loaded = Ok(*next);
-                        continue;
-                    }
+                    // Nothing asks for it while what was asked for is in use.
+                    Ok(Ended::Again) => Broken::at_its_start(asked, String::new()),
                     Err(why) => Broken::at_its_start(asked, why),
                 }
             }
             Err(problems) => Broken::by_itself(args, &problems),
         };
-        for problem in broken.why.lines() {
-            tracing::error!("configuration: {problem}");
+        tell(&broken.why);
+        match broken.instead(args, signals).await? {
+            Ended::Exit(code) => return Ok(code),
+            Ended::Again => tracing::info!("trying to start with the configuration as it is now"),
         }
-        let code = match broken.instead(args, signals).await? {
-            Ended::Mended(next) => {
-                tracing::info!("the configuration is tried again");
-                loaded = Ok(*next);
-                continue;
-            }
-            Ended::Exit(code) => code,
-        };
-        return Ok(code);
+        loaded = config::load(args).map(|loaded| Loaded {
+            config: impatient(loaded.config),
+            ..loaded
+        });
     }
+}
+
+fn tell(problems: &str) {
+    for problem in problems.lines() {
+        tracing::error!("configuration: {problem}");
+    }
+}
+
+/// At the first start a folder may still be in use for a while; at later ones nobody listens meanwhile.
+fn impatient(mut config: Config) -> Config {
+    if let Some(storage) = &mut config.storage {
+        storage.lock_wait = storage.lock_wait.min(LOCK_WAIT_AGAIN);
+    }
+    config
 }
 
 /// A configuration that does not work.
@@ -139,6 +151,8 @@ struct Broken {
     why: String,
     /// Its text, where nothing is wrong with that by itself.
     file: Option<Secret>,
+    /// The same again will not do.
+    exhausted: bool,
     /// The folder where the last good one may be.
     folder: Option<PathBuf>,
     /// It may work without having changed.
@@ -150,6 +164,7 @@ impl Broken {
         Self {
             why: problems.to_string(),
             file: None,
+            exhausted: false,
             folder: config::standby(args).folder,
             again: None,
         }
@@ -159,6 +174,8 @@ impl Broken {
         Self {
             why,
             file: loaded.file,
+            // A certificate that is mended makes the same file work.
+            exhausted: App::check(&loaded.config).is_ok(),
             folder: loaded.config.storage.map(|storage| storage.path),
             again: Some(START_AGAIN),
         }
@@ -166,18 +183,31 @@ impl Broken {
 
     /// Runs with the last good one, or stands by.
     async fn instead(&self, args: &RunArgs, signals: &mut Signals) -> Result<Ended, String> {
+        let problems = Problems::new(self.why.clone());
+        let mut again = self.again;
         if let Some(good) = self.last_good(args) {
-            tracing::error!("running with the last good configuration until the file works again");
+            tracing::error!("trying the last good configuration, until the file works again");
             let serving = Serving {
                 config: &good.config,
-                configured: Configured::LastGood(self.why.clone()),
+                configured: Configured::LastGood(problems.clone()),
                 keep: None,
             };
-            // What works is not stopped to try again what did not.
-            let mended = mended(args, self.file.clone(), None);
-            match serving.until(signals, mended).await {
+            let ended = if good.config.ack == AckMode::Memory {
+                // A stop may cost what is acknowledged: not without being asked for.
+                serving.until(signals, std::future::pending()).await
+            } else {
+                // What works is not stopped to try again what did not.
+                let mended = self.mended(args, None, &problems);
+                serving.until(signals, mended).await
+            };
+            match ended {
                 Ok(ended) => return Ok(ended),
-                Err(error) => tracing::error!(%error, "nor does the last good one work"),
+                Err(error) => {
+                    tracing::error!(%error, "nor does the last good configuration work");
+                    let why = &self.why;
+                    problems.change(&format!("{why}\nthe last good configuration: {error}"));
+                    again = Some(START_AGAIN);
+                }
             }
         }
         tracing::error!(
@@ -190,11 +220,44 @@ impl Broken {
                 shutdown_deadline: Duration::ZERO,
                 ..standby.config
             },
-            configured: Configured::Standby(self.why.clone()),
+            configured: Configured::Standby(problems.clone()),
             keep: None,
         };
-        let mended = mended(args, self.file.clone(), self.again);
+        let mended = self.mended(args, again, &problems);
         serving.until(signals, mended).await
+    }
+
+    /// Waits until it is worth trying again: the file has no problems, is not the one that did not work, and
+    /// has said the same twice (it may be being written); or a while is over. Tells of other problems meanwhile.
+    async fn mended(&self, args: &RunArgs, again: Option<Duration>, problems: &Problems) {
+        let began = Instant::now();
+        let mut before = None;
+        loop {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            if again.is_some_and(|after| began.elapsed() >= after) {
+                return;
+            }
+            let args = args.clone();
+            let looked = tokio::task::spawn_blocking(move || {
+                let loaded = config::load(&args).map_err(|problems| problems.to_string())?;
+                App::check(&loaded.config).map(|()| loaded.file)
+            });
+            match looked.await {
+                Ok(Ok(file)) => {
+                    if (!self.exhausted || file != self.file) && before.as_ref() == Some(&file) {
+                        return;
+                    }
+                    before = Some(file);
+                }
+                Ok(Err(others)) => {
+                    before = None;
+                    if again.is_none() && problems.change(&others) {
+                        tell(&others);
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "the configuration could not be looked at"),
+            }
+        }
     }
 
     /// The last good configuration, if it is another one and works with these flags.
@@ -221,21 +284,6 @@ impl Broken {
                 }
                 None
             }
-        }
-    }
-}
-
-/// Waits for a configuration without problems: one that says something else than `unlike`, or after a while
-/// any.
-async fn mended(args: &RunArgs, unlike: Option<Secret>, again: Option<Duration>) -> Loaded {
-    let began = Instant::now();
-    loop {
-        tokio::time::sleep(LOOK_AGAIN).await;
-        let args = args.clone();
-        let looked = tokio::task::spawn_blocking(move || config::load(&args)).await;
-        let Ok(Ok(loaded)) = looked else { continue };
-        if loaded.file != unlike || again.is_some_and(|after| began.elapsed() >= after) {
-            return loaded;
         }
     }
 }
@@ -270,8 +318,8 @@ impl Signals {
 enum Ended {
     /// By a signal.
     Exit(ExitCode),
-    /// For a configuration that is to take its place.
-    Mended(Box<Loaded>),
+    /// For another try with the configuration that was asked for.
+    Again,
 }
 
 /// What to serve.
@@ -290,7 +338,7 @@ impl Serving<'_> {
     async fn until(
         self,
         signals: &mut Signals,
-        mended: impl Future<Output = Loaded>,
+        mended: impl Future<Output = ()>,
     ) -> Result<Ended, String> {
         let word = match self.configured {
             Configured::Standby(_) => "standby",
@@ -316,7 +364,7 @@ impl Serving<'_> {
         let stop = Notify::new();
         let mut running = std::pin::pin!(app.run(stop.notified()));
         let mut mended = std::pin::pin!(mended);
-        let (mut signalled, mut next) = (false, None);
+        let (mut signalled, mut again) = (false, false);
         loop {
             tokio::select! {
                 _ = &mut running => break,
@@ -326,12 +374,14 @@ impl Serving<'_> {
                         tracing::warn!("second signal: stopping at once");
                         return Ok(Ended::Exit(ExitCode::from(exit::FAILED)));
                     }
-                    (signalled, next) = (true, None);
+                    (signalled, again) = (true, false);
+                    status.switching.store(false, Ordering::Relaxed);
                     stop.notify_one();
                 }
-                loaded = &mut mended, if !signalled && next.is_none() => {
-                    tracing::info!("the configuration works again: stopping, to start with it");
-                    next = Some(loaded);
+                () = &mut mended, if !signalled && !again => {
+                    again = true;
+                    // Probes go on as if nothing had been.
+                    status.switching.store(true, Ordering::Relaxed);
                     stop.notify_one();
                 }
             }
@@ -340,9 +390,10 @@ impl Serving<'_> {
         if let Some(told) = text::shadows(&status.report(), SHADOW_TOLD) {
             say(&mut io::stdout(), &told);
         }
-        Ok(match next {
-            Some(loaded) => Ended::Mended(Box::new(loaded)),
-            None => Ended::Exit(ExitCode::from(exit::OK)),
+        Ok(if again {
+            Ended::Again
+        } else {
+            Ended::Exit(ExitCode::from(exit::OK))
         })
     }
 }

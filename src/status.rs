@@ -1,5 +1,6 @@
 //! What the process tells about itself, gathered when somebody asks.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
@@ -43,15 +44,45 @@ impl About {
 }
 
 /// What became of the configuration that was asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub enum Configured {
     /// It is in use.
     #[default]
     AsAsked,
     /// It has these problems, and the last good one is in use.
-    LastGood(String),
+    LastGood(Problems),
     /// It has these problems, and no other is known: nothing is accepted.
-    Standby(String),
+    Standby(Problems),
+}
+
+/// What is wrong with the configuration that was asked for, one problem a line. It changes when the file does.
+#[derive(Clone, Debug, Default)]
+pub struct Problems(Arc<Mutex<String>>);
+
+impl Problems {
+    /// These.
+    pub fn new(text: String) -> Self {
+        Self(Arc::new(Mutex::new(text)))
+    }
+
+    /// As it was last seen.
+    pub fn text(&self) -> String {
+        self.lock().clone()
+    }
+
+    /// Other ones; `false` if they are the same.
+    pub fn change(&self, text: &str) -> bool {
+        let mut known = self.lock();
+        let changed = *known != text;
+        if changed {
+            text.clone_into(&mut known);
+        }
+        changed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Everything that can be asked.
@@ -82,6 +113,8 @@ pub struct Status {
     pub about: About,
     /// Set when requests are no longer accepted.
     pub stopping: watch::Receiver<bool>,
+    /// It stops to start again at once, in this process.
+    pub switching: AtomicBool,
     /// One scrape at a time: each renders one snapshot.
     pub scrape: Mutex<()>,
 }
@@ -89,7 +122,12 @@ pub struct Status {
 impl Status {
     /// It listens, and the log is open.
     pub fn is_ready(&self) -> bool {
-        !*self.stopping.borrow()
+        !self.is_stopping() || self.switching.load(Ordering::Relaxed)
+    }
+
+    /// Requests are no longer accepted.
+    pub fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
     }
 
     fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
@@ -106,7 +144,7 @@ impl Status {
         let _one = self.one_at_a_time();
         let set = |def, labels: &[&str], value: f64| self.registry.set(def, labels, value);
         set(&metrics::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
-        let loaded = u8::from(self.configured == Configured::AsAsked);
+        let loaded = u8::from(matches!(self.configured, Configured::AsAsked));
         set(&metrics::CONFIG_LOADED, &[], f64::from(loaded));
         set(&metrics::CONFIG_QUEUES, &[], self.queues.len() as f64);
         set(&metrics::CONNECTIONS, &[], self.connections.open() as f64);

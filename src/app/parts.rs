@@ -268,6 +268,11 @@ fn lane_rules(queue: &QueueConfig) -> LaneRules {
     }
 }
 
+/// Whether a receiver's settings can work.
+pub(super) fn check(queue: &QueueConfig) -> Result<(), String> {
+    endpoint_of(queue, 1).map(drop)
+}
+
 fn endpoint_of(queue: &QueueConfig, max_shards: usize) -> Result<(Endpoint, String), String> {
     let http = match &queue.endpoint {
         EndpointConfig::Discard => return Ok((Endpoint::Discard, "discard:".to_owned())),

@@ -47,6 +47,30 @@ pub(super) struct Storage {
     pub(super) trouble: Option<String>,
 }
 
+/// What has to be closed before the folder can be opened again.
+pub(super) struct Handles {
+    disk: Option<Arc<DiskLog>>,
+    folder: Option<Arc<OsFs>>,
+    journals: Vec<Arc<JournalWriter>>,
+}
+
+impl Handles {
+    /// Closes everything; blocks.
+    pub(super) fn close(&self) {
+        for journal in &self.journals {
+            if !journal.close() {
+                tracing::warn!("a settle journal could not be written to its end");
+            }
+        }
+        if let Some(disk) = &self.disk {
+            disk.close();
+        }
+        if let Some(folder) = &self.folder {
+            folder.unlock();
+        }
+    }
+}
+
 /// What stood in the folder.
 struct Found {
     folder: Arc<OsFs>,
@@ -81,6 +105,15 @@ impl Storage {
                 let ack = AckMode::Upstream;
                 Ok(Self::in_memory(config, shares, ack, Some(what)))
             }
+        }
+    }
+
+    pub(super) fn handles(&self) -> Handles {
+        let resumes = self.resumes.iter().flatten();
+        Handles {
+            disk: self.disk.clone(),
+            folder: self.folder.clone(),
+            journals: resumes.map(|resume| Arc::clone(&resume.journal)).collect(),
         }
     }
 

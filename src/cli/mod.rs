@@ -283,15 +283,23 @@ pub struct CheckArgs {
 }
 
 impl CheckArgs {
-    /// Prints every problem and warning, one a line. The answer is [`exit::OK`] or
-    /// [`exit::FAILED`]; the error is one of printing.
-    pub fn run(&self, out: &mut dyn io::Write) -> io::Result<u8> {
+    /// Prints every problem and warning, one a line, and what `starts` says of a configuration without problems.
+    /// The answer is [`exit::OK`] or [`exit::FAILED`]; the error is one of printing.
+    pub fn run(
+        &self,
+        out: &mut dyn io::Write,
+        starts: impl FnOnce(&config::Config) -> Result<(), String>,
+    ) -> io::Result<u8> {
         let args = RunArgs {
             config_file: Some(self.file.clone()),
             ..RunArgs::default()
         };
         match config::load(&args) {
             Ok(loaded) => {
+                if let Err(why) = starts(&loaded.config) {
+                    writeln!(out, "{}: {why}", self.file.display())?;
+                    return Ok(exit::FAILED);
+                }
                 for warning in &loaded.warnings {
                     writeln!(out, "warning: {warning}")?;
                 }

@@ -46,7 +46,9 @@ fn check(yaml: &str) -> (u8, String) {
     let file = directory.path().join("f.yaml");
     std::fs::write(&file, yaml).unwrap();
     let mut out = Vec::new();
-    let code = CheckArgs { file: file.clone() }.run(&mut out).unwrap();
+    let code = CheckArgs { file: file.clone() }
+        .run(&mut out, |_| Ok(()))
+        .unwrap();
     let printed = String::from_utf8(out).unwrap();
     (code, printed.replace(file.to_str().unwrap(), "f.yaml"))
 }

@@ -28,10 +28,17 @@ every queue has overrides it in every queue.
 * `sluicegate check FILE` lists every problem and exits 0 or 1. `sluicegate run` exits 78 when the
   configuration makes no sense, 64 when the command line cannot be read.
 * With `--config.on-error stay` a configuration that makes no sense, or cannot be started with, ends nothing. The process
-  runs with the last good one, which each good start keeps as `config.last-good.yaml` (readable to its user only: it may
-  hold passwords) in the folder of `storage.path`; where there is none, it answers senders 503 with `Retry-After`, and
-  they keep what they have. Probes stay 200; the log, the page and `sluicegate_config_last_load_successful` say so. The
-  file is read again every five seconds and taken once it works. Flags are not kept: they are what they are.
+  runs with the last good one: a start that works with a log on disk keeps its file there as `config.last-good.yaml`
+  (readable to its user only: it may hold passwords). Where there is none, it answers senders 503 with `Retry-After`, and
+  they keep what they have. Probes say 200; log, page and `sluicegate_config_last_load_successful` say what is wrong. The
+  file is looked at every five seconds, and taken when it has said the same twice and has no problems; the process stops
+  for that and starts again by itself, which costs senders a second or two of 503. With the last good one and `ack:
+  memory` it waits for you to restart it instead, because a stop may lose what is acknowledged from memory. What failed
+  for another reason than the file (an address or a folder in use) is tried again after 30 s, but not while the last good
+  one runs.
+  Give addresses and `storage.path` as flags then: a file that cannot be parsed tells neither. Flags are not kept; a
+  command line that cannot be read still ends with 64, and an address that cannot be had in standby with 1. A file that is
+  broken *while* the process runs well is not noticed before the next start. `log` is as at the first start.
 
 Without a file, `--upstream [NAME=]URL` makes one queue each, with a full copy of the data:
 `sluicegate run --upstream discard:` sends nothing, and measures for ten minutes what sending would come to

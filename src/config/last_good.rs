@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use super::endpoint::Secret;
@@ -20,7 +20,11 @@ const NEW: &str = "config.last-good.new";
 /// When the folder is not there or does not take it; the one that was there stays.
 pub fn keep(folder: &Path, file: &Secret) -> io::Result<()> {
     let same = |there: Option<Secret>| there.is_some_and(|there| there.expose() == file.expose());
-    if find(folder).is_ok_and(same) {
+    let private = || {
+        let there = fs::symlink_metadata(folder.join(NAME));
+        there.is_ok_and(|there| there.is_file() && there.permissions().mode() & 0o777 == 0o600)
+    };
+    if find(folder).is_ok_and(same) && private() {
         return Ok(());
     }
     let new = folder.join(NEW);
@@ -53,13 +57,14 @@ pub fn find(folder: &Path) -> io::Result<Option<Secret>> {
     let mut text = String::new();
     file.take(tree::MAX_BYTES as u64 + 1)
         .read_to_string(&mut text)?;
+    if text.len() > tree::MAX_BYTES {
+        return Err(io::Error::other(format!("{NAME} is too large")));
+    }
     Ok(Some(Secret::new(text)))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]
@@ -71,11 +76,18 @@ mod tests {
             keep(folder, &Secret::new(text)).unwrap();
             assert_eq!(find(folder).unwrap().unwrap().expose(), text);
         }
-        let mode = fs::metadata(folder.join(NAME))
-            .unwrap()
-            .permissions()
-            .mode();
-        assert_eq!(mode & 0o777, 0o600);
+        let mode = || {
+            fs::metadata(folder.join(NAME))
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o777
+        };
+        assert_eq!(mode(), 0o600);
+        // Somebody has looked at it, and opened it to all.
+        fs::set_permissions(folder.join(NAME), fs::Permissions::from_mode(0o644)).unwrap();
+        keep(folder, &Secret::new("remote_write: []\n")).unwrap();
+        assert_eq!(mode(), 0o600);
     }
 
     #[test]

@@ -87,7 +87,7 @@ fn configuration(report: &Report) -> Option<Finding> {
     let Configuration { in_use, problems } = &report.configuration;
     let consequence = match in_use.as_str() {
         "last_good" => "The configuration has problems, and the last good one is in use",
-        "none" => "No configuration that works: senders get 503 and keep what they have",
+        "none" => "No configuration that works, senders get 503 and keep what they have",
         _ => return None,
     };
     let first = problems
@@ -95,9 +95,9 @@ fn configuration(report: &Report) -> Option<Finding> {
         .map_or("no reason is known", String::as_str);
     let more = match problems.len().saturating_sub(1) {
         0 => String::new(),
-        more => format!(" (and {more} more)"),
+        more => format!("; and {more} more"),
     };
-    let text = format!("{consequence}: {first}{more}.");
+    let text = format!("{consequence} ({first}{more}).");
     Some(finding(Level::Trouble, "configuration", text))
 }
 

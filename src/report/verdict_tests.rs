@@ -167,7 +167,7 @@ const CASES: &[Case] = &[
         },
         Level::Trouble,
         "configuration",
-        "No configuration that works: senders get 503 and keep what they have: x.yaml:1: remote_wriet: unknown.",
+        "No configuration that works, senders get 503 and keep what they have (x.yaml:1: remote_wriet: unknown).",
     ),
     (
         |report| {
@@ -176,7 +176,7 @@ const CASES: &[Case] = &[
         },
         Level::Trouble,
         "configuration",
-        "The configuration has problems, and the last good one is in use: --ack: maybe (and 2 more).",
+        "The configuration has problems, and the last good one is in use (--ack: maybe; and 2 more).",
     ),
     (
         |report| report.storage_trouble = Some("the log in /x cannot be used".to_owned()),

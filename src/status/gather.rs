@@ -32,9 +32,9 @@ const ON_ITS_WAY: Duration = Duration::from_secs(5);
 
 fn configuration(configured: &Configured) -> Configuration {
     let (in_use, problems) = match configured {
-        Configured::AsAsked => ("as_asked", ""),
-        Configured::LastGood(problems) => ("last_good", problems.as_str()),
-        Configured::Standby(problems) => ("none", problems.as_str()),
+        Configured::AsAsked => ("as_asked", String::new()),
+        Configured::LastGood(problems) => ("last_good", problems.text()),
+        Configured::Standby(problems) => ("none", problems.text()),
     };
     Configuration {
         in_use: in_use.to_owned(),
@@ -67,7 +67,7 @@ impl Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             now_ms: wall_ms(),
             uptime_seconds: self.about.started.elapsed().as_secs_f64(),
-            stopping: !self.is_ready(),
+            stopping: self.is_stopping(),
             configuration: configuration(&self.configured),
             mode: self.mode.word().to_owned(),
             ack: ack(self.ack),

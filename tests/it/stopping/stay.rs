@@ -65,13 +65,15 @@ async fn without_a_good_one_it_stands_by_and_takes_the_mended_file_by_itself() {
     let (id, said) = verdict(&program).await;
     assert_eq!(id, "configuration");
     assert!(
-        said.contains("sluicegate.yaml:1: remote_wriet") && said.ends_with("(and 1 more)."),
+        said.contains("sluicegate.yaml:1: remote_wriet") && said.ends_with("; and 1 more)."),
         "{said}"
     );
     assert_eq!(get(program.admin, "/").await.status, 200);
 
-    // Still broken, in another way: nothing happens.
-    write(&file, "remote_write: [");
+    // Still broken, in another way: that is what it says then.
+    write(&file, "surprise: 1\nremote_write: [{url: 'discard:'}]\n");
+    program.says("sluicegate.yaml:1: surprise").await;
+    assert!(verdict(&program).await.1.contains("surprise"));
     write(&file, &working(&sink));
     program.is_ready_again();
     assert!(metric(&program, "sluicegate_config_last_load_successful 1").await);
@@ -160,6 +162,61 @@ async fn flags_that_make_no_sense_and_a_start_that_fails_are_stood_by_too() {
         assert_eq!(code, 0, "{log}");
         assert!(log.contains(says), "{log}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_mended_is_taken_and_the_folder_is_not_in_its_own_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ca, log) = (folder.path().join("ca.pem"), folder.path().join("log"));
+    write(&ca, "no certificate");
+    let file = folder.path().join("sluicegate.yaml");
+    let tls = format!("tls_config: {{ca_file: {}}}", text(&ca));
+    write(
+        &file,
+        &format!("remote_write:\n  - url: https://127.0.0.1/\n    {tls}\n"),
+    );
+    let checked = std::process::Command::new(env!("CARGO_BIN_EXE_sluicegate"))
+        .args(["check", text(&file)])
+        .output()
+        .unwrap();
+    assert_eq!(checked.status.code(), Some(1), "{checked:?}");
+    assert!(
+        String::from_utf8_lossy(&checked.stdout).contains("ca.pem"),
+        "{checked:?}"
+    );
+
+    let flags = ["--config.file", text(&file), "--storage.path", text(&log)];
+    let mut program = Program::start_standing_by(&[&STAY[..], &flags].concat());
+    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    write(&ca, &key.cert.pem());
+    program.is_ready_again();
+    assert_ne!(verdict(&program).await.0, "configuration");
+    program.signal("TERM");
+    let (code, said) = program.end();
+    assert_eq!(code, 0, "{said}");
+    assert!(!said.contains("another process"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_fails_with_the_folder_open_gives_it_up_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap();
+    let mut args = sluicegate::cli::RunArgs {
+        upstream: vec!["discard:".to_owned()],
+        listen: Some(taken),
+        web_listen_address: Some(([127, 0, 0, 1], 0).into()),
+        storage_path: Some(folder.path().to_owned()),
+        ..Default::default()
+    };
+    let mut config = sluicegate::config::load(&args).unwrap().config;
+    config.storage.as_mut().unwrap().lock_wait = std::time::Duration::ZERO;
+    let error = sluicegate::app::App::build(&config).await.err();
+    assert!(error.is_some_and(|error| error.contains("cannot listen")));
+    args.listen = Some(([127, 0, 0, 1], 0).into());
+    config.listen = args.listen.unwrap();
+    let built = sluicegate::app::App::build(&config).await;
+    assert!(built.is_ok(), "{:?}", built.err());
 }
 
 #[test]
