@@ -137,7 +137,8 @@ fn tell(problems: &str) {
     }
 }
 
-/// At the first start a folder may still be in use for a while; at later ones nobody listens meanwhile.
+/// At the first start a folder may still be in use for a while; later it is tried again and again, and nobody
+/// listens meanwhile.
 fn impatient(mut config: Config) -> Config {
     if let Some(storage) = &mut config.storage {
         storage.lock_wait = storage.lock_wait.min(LOCK_WAIT_AGAIN);
@@ -277,7 +278,11 @@ impl Broken {
             return None;
         }
         match config::load_text(args, file.expose().to_owned()) {
-            Ok(loaded) => Some(loaded),
+            // While the folder is in use it is better to stand by, and to answer, than to wait.
+            Ok(loaded) => Some(Loaded {
+                config: impatient(loaded.config),
+                ..loaded
+            }),
             Err(problems) => {
                 for problem in problems.0 {
                     tracing::warn!("the last good configuration, with these flags: {problem}");
