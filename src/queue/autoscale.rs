@@ -1,8 +1,11 @@
 //! How many shards a queue needs. Pure: observations in, number and reason out.
 //!
-//! Source: prometheus `storage/remote/queue_manager.go`, `calculateDesiredShards`. It differs in two
+//! Source: prometheus `storage/remote/queue_manager.go`, `calculateDesiredShards`. It differs in three
 //! points. Prometheus guesses its backlog from timestamps, which explode when a sender replays old data; here
-//! the pending elements are counted. And shrinking or growing costs nothing here, so no reshard is waited for.
+//! the pending elements are counted. Shrinking or growing costs nothing here, so no reshard is waited for. And
+//! where senders wait for the receiver's answer, the backlog is theirs and nobody here can count it: what comes
+//! in is then only what goes out, and the formula finds every number of shards right. So while all shards are
+//! busy, there are as many as there are full batches to be sent (decision 0016).
 
 use std::time::Duration;
 
@@ -16,6 +19,8 @@ const ALPHA: f64 = 0.2;
 pub const TOLERANCE: f64 = 0.3;
 /// Share of the backlog to be worked off each second, beside what comes in.
 pub const CATCH_UP: f64 = 0.05;
+/// Shards that are busy for this share of the time are all that there is: between two batches one is not.
+const SATURATED: f64 = 0.8;
 /// No shrinking while more than this behind.
 pub const BEHIND: Duration = Duration::from_secs(10);
 
@@ -34,6 +39,9 @@ pub struct Observed {
     pub lag: Duration,
     /// Failed attempts.
     pub retries: u64,
+    /// Full batches that could have been in flight, where senders wait for their answers; else 0. The most since
+    /// the last look: senders that are answered together come together.
+    pub awaited_batches: usize,
 }
 
 /// A decision with its sum.
@@ -41,11 +49,11 @@ pub struct Observed {
 pub struct Decision {
     /// Permits from now on.
     pub shards: usize,
-    /// What the formula asks for, unrounded and unclamped.
+    /// What the formula asks for, unrounded and unclamped; or the number of awaited batches, if that is more.
     pub desired: f64,
     /// Why the number is what it is.
     pub reason: Reason,
-    /// The terms of the formula: `desired` is their sum.
+    /// The terms of the formula.
     pub sum: Sum,
 }
 
@@ -77,6 +85,8 @@ pub enum Reason {
     AtBound,
     /// It follows the wish.
     Followed,
+    /// Senders wait for their answers, and all shards are busy: one for each full batch.
+    SendersWait,
 }
 
 impl Reason {
@@ -89,6 +99,7 @@ impl Reason {
             Self::ReceiverFailing => "receiver_failing",
             Self::AtBound => "at_bound",
             Self::Followed => "followed",
+            Self::SendersWait => "senders_wait",
         }
     }
 }
@@ -132,6 +143,7 @@ impl Autoscaler {
             pending: 0,
             lag: Duration::ZERO,
             retries: 0,
+            awaited_batches: 0,
         };
         Self {
             last,
@@ -179,7 +191,14 @@ impl Autoscaler {
         }
         sum.seconds_per_element = out_duration / data_out;
         let desired = sum.seconds_per_element * (data_in + CATCH_UP * observed.pending as f64);
-        let wish = desired.ceil().max(0.0) as usize;
+        let formula = desired.ceil().max(0.0) as usize;
+        let saturated = busy >= SATURATED * current as f64 * seconds;
+        let awaited = if saturated {
+            observed.awaited_batches
+        } else {
+            0
+        };
+        let wish = formula.max(awaited);
         let within = |share: f64| current as f64 * share;
         let reason =
             if within(1.0 - TOLERANCE) <= wish as f64 && wish as f64 <= within(1.0 + TOLERANCE) {
@@ -190,14 +209,16 @@ impl Autoscaler {
                 Reason::ReceiverFailing
             } else if wish.clamp(min, max) == current {
                 Reason::AtBound
+            } else if awaited > formula {
+                Reason::SendersWait
             } else {
                 Reason::Followed
             };
-        let follow = reason == Reason::Followed;
+        let follow = matches!(reason, Reason::Followed | Reason::SendersWait);
         let shards = if follow { wish } else { current }.clamp(min, max);
         Decision {
             shards,
-            desired,
+            desired: desired.max(awaited as f64),
             reason,
             sum,
         }
@@ -220,6 +241,7 @@ mod tests {
             pending,
             lag: Duration::from_secs(lag),
             retries: 0,
+            awaited_batches: 0,
         }
     }
 
@@ -271,6 +293,33 @@ mod tests {
         let failing = Observed {
             retries: 1,
             ..ten_seconds(20_000, 1_200_000, 60)
+        };
+        assert_eq!(decide(failing, 1).reason, Reason::ReceiverFailing);
+    }
+
+    #[test]
+    fn while_senders_wait_for_busy_shards_there_is_one_for_each_full_batch() {
+        // One shard, 2000 every 300 ms: it is all that can come in, and the formula is content with it.
+        let throttled = ten_seconds(6_600, 0, 0);
+        assert_eq!(decide(throttled, 1).reason, Reason::WithinTolerance);
+        let waiting = |awaited_batches, current| {
+            let observed = Observed {
+                awaited_batches,
+                ..throttled
+            };
+            decide(observed, current)
+        };
+        let grown = waiting(13, 1);
+        assert_eq!((grown.shards, grown.reason), (13, Reason::SendersWait));
+        assert!((grown.desired - 13.0).abs() < 1e-9);
+        assert_eq!(waiting(70, 1).shards, 50, "within the bounds");
+        assert_eq!(waiting(1, 1).shards, 1, "what is in flight is awaited too");
+        // With shards to spare the formula knows better.
+        assert_eq!(waiting(13, 2).reason, Reason::Followed);
+        let failing = Observed {
+            awaited_batches: 13,
+            retries: 1,
+            ..throttled
         };
         assert_eq!(decide(failing, 1).reason, Reason::ReceiverFailing);
     }

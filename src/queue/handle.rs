@@ -560,24 +560,47 @@ impl QueueState {
     }
 }
 
+impl Queue {
+    /// Full batches that senders wait for, of so many elements.
+    fn awaited_batches(&self, pending: u64) -> usize {
+        let awaited = {
+            let state = self.lock();
+            state.options.eager && state.options.required
+        };
+        let batches = pending / u64::from(self.batch_size()).max(1);
+        if awaited { batches as usize } else { 0 }
+    }
+}
+
+/// How often it is looked how much senders wait for.
+const GLANCE: Duration = Duration::from_millis(500);
+
 /// Looks at the load every ten seconds and sets the number of permits.
 async fn scale(queue: Arc<Queue>, cancel: CancellationToken) {
     let _vital = Vital;
     let mut autoscaler = Autoscaler::new(Instant::now());
-    let mut ticks = tokio::time::interval_at(Instant::now() + INTERVAL, INTERVAL);
+    let mut ticks = tokio::time::interval_at(Instant::now() + GLANCE, GLANCE);
+    let (mut decided, mut awaited_batches) = (Instant::now(), 0);
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = cancel.cancelled() => return,
         }
         let snapshot = queue.snapshot();
+        let pending = snapshot.books.pending.total().total();
+        awaited_batches = queue.awaited_batches(pending).max(awaited_batches);
+        if decided.elapsed() < INTERVAL {
+            continue;
+        }
+        decided = Instant::now();
         let observed = Observed {
             received: snapshot.books.received.total(),
             settled: snapshot.work.settled,
             busy: snapshot.work.busy,
-            pending: snapshot.books.pending.total().total(),
+            pending,
             lag: snapshot.lag,
             retries: snapshot.work.retries,
+            awaited_batches: std::mem::take(&mut awaited_batches),
         };
         let decision = {
             let mut state = queue.lock();

@@ -64,6 +64,9 @@ fn reason(shards: &Shards) -> String {
         }
         "at_bound" => format!("it is at its bound (min {min}, max {max})."),
         "followed" => format!("it follows (min {min}, max {max})."),
+        "senders_wait" => format!(
+            "all were busy and senders waited, so there is one for each full batch (min {min}, max {max})."
+        ),
         other => clean(other),
     }
 }
