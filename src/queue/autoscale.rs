@@ -49,7 +49,7 @@ pub struct Observed {
 pub struct Decision {
     /// Permits from now on.
     pub shards: usize,
-    /// What the formula asks for, unrounded and unclamped; or the number of awaited batches, if that is more.
+    /// What the formula asks for, unrounded and unclamped; or what senders wait for, if that is more.
     pub desired: f64,
     /// Why the number is what it is.
     pub reason: Reason,
@@ -192,11 +192,12 @@ impl Autoscaler {
         sum.seconds_per_element = out_duration / data_out;
         let desired = sum.seconds_per_element * (data_in + CATCH_UP * observed.pending as f64);
         let formula = desired.ceil().max(0.0) as usize;
-        let saturated = busy >= SATURATED * current as f64 * seconds;
-        let awaited = if saturated {
-            observed.awaited_batches
-        } else {
-            0
+        let in_use = busy / seconds;
+        let awaited = match observed.awaited_batches {
+            0 => 0,
+            batches if in_use >= SATURATED * current as f64 => batches,
+            // The averages are of before there were so many.
+            _ => in_use.ceil() as usize,
         };
         let wish = formula.max(awaited);
         let within = |share: f64| current as f64 * share;
@@ -316,6 +317,23 @@ mod tests {
         assert_eq!(waiting(1, 1).shards, 1, "what is in flight is awaited too");
         // With shards to spare the formula knows better.
         assert_eq!(waiting(13, 2).reason, Reason::Followed);
+        // The averages take a while to know what more shards have brought.
+        let start = Instant::now();
+        let mut autoscaler = Autoscaler::new(start);
+        let first = Observed {
+            awaited_batches: 20,
+            ..throttled
+        };
+        let grown = autoscaler.decide(first, 1, BOUNDS, start + INTERVAL);
+        assert_eq!(grown.shards, 20);
+        let second = Observed {
+            received: first.received + 2_000_000,
+            settled: first.settled + 2_000_000,
+            busy: first.busy + Duration::from_secs(100),
+            ..first
+        };
+        let kept = autoscaler.decide(second, 20, BOUNDS, start + 2 * INTERVAL);
+        assert_eq!((kept.shards, kept.reason), (10, Reason::SendersWait));
         let failing = Observed {
             awaited_batches: 13,
             retries: 1,
