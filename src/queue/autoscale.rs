@@ -41,7 +41,7 @@ pub struct Observed {
     pub retries: u64,
     /// Full batches that could have been in flight, where senders wait for their answers; else 0. The most since
     /// the last look: senders that are answered together come together.
-    pub awaited_batches: usize,
+    pub batches_awaited: usize,
 }
 
 /// A decision with its sum.
@@ -143,7 +143,7 @@ impl Autoscaler {
             pending: 0,
             lag: Duration::ZERO,
             retries: 0,
-            awaited_batches: 0,
+            batches_awaited: 0,
         };
         Self {
             last,
@@ -193,7 +193,7 @@ impl Autoscaler {
         let desired = sum.seconds_per_element * (data_in + CATCH_UP * observed.pending as f64);
         let formula = desired.ceil().max(0.0) as usize;
         let in_use = busy / seconds;
-        let awaited = match observed.awaited_batches {
+        let awaited = match observed.batches_awaited {
             0 => 0,
             batches if in_use >= SATURATED * current as f64 => batches,
             // The averages are of before there were so many.
@@ -242,7 +242,7 @@ mod tests {
             pending,
             lag: Duration::from_secs(lag),
             retries: 0,
-            awaited_batches: 0,
+            batches_awaited: 0,
         }
     }
 
@@ -303,9 +303,9 @@ mod tests {
         // One shard, 2000 every 300 ms: it is all that can come in, and the formula is content with it.
         let throttled = ten_seconds(6_600, 0, 0);
         assert_eq!(decide(throttled, 1).reason, Reason::WithinTolerance);
-        let waiting = |awaited_batches, current| {
+        let waiting = |batches_awaited, current| {
             let observed = Observed {
-                awaited_batches,
+                batches_awaited,
                 ..throttled
             };
             decide(observed, current)
@@ -321,7 +321,7 @@ mod tests {
         let start = Instant::now();
         let mut autoscaler = Autoscaler::new(start);
         let first = Observed {
-            awaited_batches: 20,
+            batches_awaited: 20,
             ..throttled
         };
         let grown = autoscaler.decide(first, 1, BOUNDS, start + INTERVAL);
@@ -335,7 +335,7 @@ mod tests {
         let kept = autoscaler.decide(second, 20, BOUNDS, start + 2 * INTERVAL);
         assert_eq!((kept.shards, kept.reason), (10, Reason::SendersWait));
         let failing = Observed {
-            awaited_batches: 13,
+            batches_awaited: 13,
             retries: 1,
             ..throttled
         };

@@ -562,7 +562,7 @@ impl QueueState {
 
 impl Queue {
     /// Full batches that senders wait for, of so many elements.
-    fn awaited_batches(&self, pending: u64) -> usize {
+    fn batches_awaited(&self, pending: u64) -> usize {
         let awaited = {
             let state = self.lock();
             state.options.eager && state.options.required
@@ -580,7 +580,7 @@ async fn scale(queue: Arc<Queue>, cancel: CancellationToken) {
     let _vital = Vital;
     let mut autoscaler = Autoscaler::new(Instant::now());
     let mut ticks = tokio::time::interval_at(Instant::now() + GLANCE, GLANCE);
-    let (mut decided, mut awaited_batches) = (Instant::now(), 0);
+    let (mut decided, mut batches_awaited) = (Instant::now(), 0);
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -588,7 +588,7 @@ async fn scale(queue: Arc<Queue>, cancel: CancellationToken) {
         }
         let snapshot = queue.snapshot();
         let pending = snapshot.books.pending.total().total();
-        awaited_batches = queue.awaited_batches(pending).max(awaited_batches);
+        batches_awaited = queue.batches_awaited(pending).max(batches_awaited);
         if decided.elapsed() < INTERVAL {
             continue;
         }
@@ -600,7 +600,7 @@ async fn scale(queue: Arc<Queue>, cancel: CancellationToken) {
             pending,
             lag: snapshot.lag,
             retries: snapshot.work.retries,
-            awaited_batches: std::mem::take(&mut awaited_batches),
+            batches_awaited: std::mem::take(&mut batches_awaited),
         };
         let decision = {
             let mut state = queue.lock();
