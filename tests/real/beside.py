@@ -237,7 +237,7 @@ def config_broken(folder, receivers):
 
 def config_broken_after_a_good_one(folder, receivers):
     flags = "--storage.path", os.path.join(folder, "last-good-data")
-    good = Configured(folder, sends_to(receivers.well), *flags, name="last-good").start()
+    good = Configured(folder, sends_to(receivers.well), *flags, name="last-good-before").start()
     good.stop()
     gate = Configured(folder, BROKEN, *flags, name="last-good").start()
 
