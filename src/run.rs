@@ -62,10 +62,9 @@ pub fn run(args: &RunArgs) -> ExitCode {
             let ended = runtime.block_on(async {
                 // Signals first: one that comes while we start must not kill us without a drain.
                 let mut signals = Signals::listen().map_err(|error| error.to_string())?;
-                if stays {
-                    stay(args, loaded, &mut signals).await
-                } else {
-                    serve_as_asked(loaded, &mut signals).await
+                match loaded {
+                    Ok(loaded) if !stays => as_asked(&loaded, false, &mut signals).await,
+                    loaded => stay(args, loaded, &mut signals).await,
                 }
             });
             // A disk or a receiver that hangs does not keep the process.
@@ -78,16 +77,13 @@ pub fn run(args: &RunArgs) -> ExitCode {
     })
 }
 
-async fn serve_as_asked(
-    loaded: Result<Loaded, ConfigErrors>,
-    signals: &mut Signals,
-) -> Result<ExitCode, String> {
-    let loaded = loaded.map_err(|problems| problems.to_string())?;
-    warn_of(&loaded);
+/// Runs with what was asked for, until a signal. `keep`: as the last good one, too.
+async fn as_asked(loaded: &Loaded, keep: bool, signals: &mut Signals) -> Result<ExitCode, String> {
+    warn_of(loaded);
     let serving = Serving {
         config: &loaded.config,
         configured: Configured::AsAsked,
-        keep: None,
+        keep: loaded.file.as_ref().filter(|_| keep),
     };
     match serving.until(signals, std::future::pending()).await? {
         Ended::Exit(code) => Ok(code),
@@ -103,20 +99,10 @@ async fn stay(
 ) -> Result<ExitCode, String> {
     loop {
         let broken = match loaded {
-            Ok(asked) => {
-                warn_of(&asked);
-                let serving = Serving {
-                    config: &asked.config,
-                    configured: Configured::AsAsked,
-                    keep: asked.file.as_ref(),
-                };
-                match serving.until(signals, std::future::pending()).await {
-                    Ok(Ended::Exit(code)) => return Ok(code),
-                    // Nothing asks for it while what was asked for is in use.
-                    Ok(Ended::Again) => Broken::at_its_start(asked, String::new()),
-                    Err(why) => Broken::at_its_start(asked, why),
-                }
-            }
+            Ok(asked) => match as_asked(&asked, true, signals).await {
+                Ok(code) => return Ok(code),
+                Err(why) => Broken::at_its_start(asked, why),
+            },
             Err(problems) => Broken::by_itself(args, &problems),
         };
         tell(&broken.why);
