@@ -560,26 +560,19 @@ impl QueueState {
     }
 }
 
-impl Queue {
-    /// Full batches that senders wait for, of so many elements.
-    fn batches_awaited(&self, pending: u64) -> usize {
-        let awaited = {
-            let state = self.lock();
-            state.options.eager && state.options.required
-        };
-        let batches = pending / u64::from(self.batch_size()).max(1);
-        if awaited { batches as usize } else { 0 }
-    }
-}
-
-/// How often it is looked how much senders wait for.
+/// How often it is looked how much senders wait for, where they do.
 const GLANCE: Duration = Duration::from_millis(500);
 
 /// Looks at the load every ten seconds and sets the number of permits.
 async fn scale(queue: Arc<Queue>, cancel: CancellationToken) {
     let _vital = Vital;
     let mut autoscaler = Autoscaler::new(Instant::now());
-    let mut ticks = tokio::time::interval_at(Instant::now() + GLANCE, GLANCE);
+    let senders_wait = {
+        let state = queue.lock();
+        state.options.eager && state.options.required
+    };
+    let every = if senders_wait { GLANCE } else { INTERVAL };
+    let mut ticks = tokio::time::interval_at(Instant::now() + every, every);
     let (mut decided, mut batches_awaited) = (Instant::now(), 0);
     loop {
         tokio::select! {
@@ -588,9 +581,12 @@ async fn scale(queue: Arc<Queue>, cancel: CancellationToken) {
         }
         let snapshot = queue.snapshot();
         let pending = snapshot.books.pending.total().total();
-        batches_awaited = queue.batches_awaited(pending).max(batches_awaited);
-        if decided.elapsed() < INTERVAL {
-            continue;
+        if senders_wait {
+            let full = pending / u64::from(queue.batch_size()).max(1);
+            batches_awaited = batches_awaited.max(full as usize);
+            if decided.elapsed() < INTERVAL {
+                continue;
+            }
         }
         decided = Instant::now();
         let observed = Observed {
