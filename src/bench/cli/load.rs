@@ -18,7 +18,8 @@ use crate::units::Span;
 /// Examples under `--help`.
 pub(super) const EXAMPLES: &str = "\
 The exit code is 0 if a 2xx came for every sample, else 1; 64 if the options make no sense together. \
-Ctrl-C ends a run; what is in flight then is told as 'without answer'. A run without --scrapes, --samples and --duration goes on until then.
+Ctrl-C ends a run; what is in flight then is told as 'without answer'. A run without --scrapes, \
+--samples and --duration goes on until then.
 
 Ten minutes of a cluster of 50 nodes (41,000 series), 20 times as fast as it is:
   sluicegate bench load --url http://127.0.0.1:9201/api/v1/write \\
