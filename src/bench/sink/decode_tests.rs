@@ -135,6 +135,22 @@ fn compare(message: &[u8], protocol: Protocol, damaged: bool) {
 }
 
 #[test]
+fn what_would_be_a_start_timestamp_in_2_0_is_an_unknown_field_in_1_0() {
+    let sample = rw2::Sample {
+        start_timestamp: 7,
+        ..rw2::Sample::default()
+    };
+    let mut sample = sample.encode_to_vec();
+    // A sample in a series in a request.
+    for number in [2 << 3 | 2, 1 << 3 | 2] {
+        sample.splice(0..0, [number, sample.len() as u8]);
+    }
+    compare(&sample, Protocol::V1, false);
+    let read = seen(&sample, Protocol::V1, Decoder::Scan).expect("a request");
+    assert!(read.series[0].1[0].contains("start_ms: 0"), "{read:?}");
+}
+
+#[test]
 fn bodies_that_claim_too_much_are_refused_before_they_are_unpacked() {
     // A length of 64 MiB + 1, and nothing after it.
     let mut body = vec![0x81, 0x80, 0x80, 0x20];

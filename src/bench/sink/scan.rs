@@ -151,7 +151,7 @@ fn v1_series<'a>(
     while let Some((number, value)) = fields.next()? {
         match number {
             1 => labels.push(label(value.bytes()?)?),
-            2 => elements.push(sample(value.bytes()?)?),
+            2 => elements.push(sample(value.bytes()?, Protocol::V1)?),
             3 => elements.push(v1_exemplar(value.bytes()?)?),
             4 => elements.push(read_histogram(value.bytes()?, Protocol::V1)?),
             _ => {}
@@ -173,14 +173,15 @@ fn label(message: &[u8]) -> Result<RawLabel<'_>, DecodeError> {
     Ok(label)
 }
 
-fn sample(message: &[u8]) -> Result<Element<'_>, DecodeError> {
+/// A start timestamp is a field of 2.0; in 1.0 its number is unknown.
+fn sample(message: &[u8], protocol: Protocol) -> Result<Element<'_>, DecodeError> {
     let mut fields = Fields(message);
     let (mut bits, mut timestamp_ms, mut start_ms) = (0, 0, 0);
     while let Some((number, value)) = fields.next()? {
         match number {
             1 => bits = value.fixed64()?,
             2 => timestamp_ms = value.varint()?.cast_signed(),
-            3 => start_ms = value.varint()?.cast_signed(),
+            3 if protocol == Protocol::V2 => start_ms = value.varint()?.cast_signed(),
             _ => {}
         }
     }
@@ -253,7 +254,7 @@ impl<'a> V2Series<'a> {
         while let Some((number, value)) = fields.next()? {
             match number {
                 1 => put_refs(value, &mut self.refs)?,
-                2 => self.elements.push(sample(value.bytes()?)?),
+                2 => self.elements.push(sample(value.bytes()?, Protocol::V2)?),
                 3 => self
                     .elements
                     .push(read_histogram(value.bytes()?, Protocol::V2)?),
