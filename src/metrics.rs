@@ -96,6 +96,7 @@ catalogue! {
     RETRIED = Counter "samples_retried_total" ["remote_name", "url"] "Elements in attempts that failed and are tried again.";
     BATCHES = Counter "batches_total" ["remote_name", "url", "result"] "Batches with a verdict: settled, or settled with something refused for good.";
     RETRIES = Counter "retries_total" ["remote_name", "url"] "Attempts that failed and are tried again.";
+    SPLITS = Counter "splits_total" ["remote_name", "url"] "Refused requests whose halves were sent instead, each by itself.";
     UPSTREAM_REQUESTS = Counter "upstream_requests_total" ["remote_name", "url", "code"] "Attempts by status code, or by how they failed.";
     SENT_SECONDS = Histogram "sent_batch_duration_seconds" ["remote_name", "url"] "Time of one attempt.";
     SENT_BYTES = Counter "bytes_total" ["remote_name", "url"] "Compressed bytes of attempts.";

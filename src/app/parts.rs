@@ -16,6 +16,7 @@ use crate::queue::protocol::ProtocolMode;
 use crate::queue::receiver::Receiver;
 use crate::queue::sender::Encoders;
 use crate::queue::shadow::thread::ShadowOptions;
+use crate::queue::split::Refuses;
 use crate::queue::state::{MemoryShares, QueueOptions};
 use crate::wire::compression::Encoding;
 use crate::wire::decoded::{Protocol, WalkLimits};
@@ -196,6 +197,7 @@ pub(super) fn queue_parts(
             }
             (Compression::Snappy | Compression::Auto, _) => Encoding::Snappy,
         },
+        refuses: refuses(queue),
         walk: common.walk.clone(),
         encoders: Arc::clone(&common.encoders),
         metadata: MetadataSchedule {
@@ -249,6 +251,20 @@ fn profile_of(queue: &QueueConfig) -> ReceiverProfile {
             ReceiverProfile::Thanos
         }
         EndpointConfig::Http(_) => ReceiverProfile::Auto,
+    }
+}
+
+/// What becomes of the good part of a request of which the receiver refuses something: as its profile knows, or as
+/// the path of Prometheus' own receiver says. (VictoriaMetrics refuses only what it cannot read at all.)
+fn refuses(queue: &QueueConfig) -> Refuses {
+    let EndpointConfig::Http(http) = &queue.endpoint else {
+        return Refuses::Unclear;
+    };
+    match http.receiver {
+        ReceiverProfile::Prometheus | ReceiverProfile::VictoriaMetrics => Refuses::Whole,
+        ReceiverProfile::Mimir => Refuses::OnlyTheBad,
+        ReceiverProfile::Auto if http.url_shown().ends_with("/api/v1/write") => Refuses::Whole,
+        ReceiverProfile::Auto | ReceiverProfile::Thanos => Refuses::Unclear,
     }
 }
 

@@ -240,7 +240,8 @@ section! {
         /// most 1h.
         merge_window: Span = "0s", "--merge-window";
         /// What kind of receiver it is: `auto`, `prometheus`, `thanos`, `mimir` or
-        /// `victoriametrics`. Decides what a refusal means.
+        /// `victoriametrics`. Decides what a refusal means: whether the good part of a refused
+        /// request is lost, and is sent again. `auto` goes by the path, and by what it answers.
         receiver: String = "auto";
         /// Whether exemplars are passed on. Prometheus: false.
         send_exemplars: bool = "true";

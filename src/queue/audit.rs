@@ -45,6 +45,12 @@ impl QueueState {
         same("permits", self.sending, sending.count())?;
         let bytes = flights().map(|(_, flight)| flight.bytes).sum();
         same("bytes of batches", self.batch_bytes, bytes)?;
+        for (id, flight) in flights().filter(|(_, flight)| flight.status != Status::Sending) {
+            if let (Some(split), Status::Waiting(_)) = (&flight.split, &flight.status) {
+                let what = format!("batch {}: elements of its parts", id.0);
+                same(&what, split.counted(), flight.batch.counts.total())?;
+            }
+        }
         let (mut locks, mut in_flight) = (BTreeMap::new(), HashMap::<_, u32>::new());
         for (id, flight) in flights() {
             for lane in &flight.lanes {

@@ -41,6 +41,8 @@ pub struct Batch {
     pub series: Vec<(SeriesRef, u32)>,
     /// The content, in the order for the encoder.
     pub content: Content,
+    /// Slot and ordinal of each element, in the order of `series`.
+    pub origins: Vec<(u32, u32)>,
     /// The elements, by record.
     pub runs: Vec<Run>,
     /// Elements by kind.
@@ -121,6 +123,23 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// What became of another part of the same batch.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.delivered += other.delivered;
+        self.unconfirmed += other.unconfirmed;
+        for (reason, counts) in &other.dropped {
+            match self.dropped.iter_mut().find(|(known, _)| known == reason) {
+                Some((_, sum)) => *sum += *counts,
+                None => self.dropped.push((*reason, *counts)),
+            }
+        }
+        if self.refusal.is_none() {
+            self.refusal.clone_from(&other.refusal);
+        }
+        self.degraded += other.degraded;
+        self.unsupported |= other.unsupported;
+    }
+
     /// All parts together.
     pub fn total(&self) -> Counts {
         let dropped: Counts = self.dropped.iter().map(|(_, counts)| *counts).sum();

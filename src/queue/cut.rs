@@ -28,7 +28,7 @@ pub struct Cut {
     pub series: Vec<(SeriesRef, u32)>,
     /// The content, in the order for the encoder.
     pub content: Content,
-    /// Slot and ordinal of each element, in no order.
+    /// Slot and ordinal of each element, in the order of `series`.
     pub origins: Vec<(u32, u32)>,
     /// When the oldest element arrived.
     pub arrived: Instant,
@@ -278,15 +278,7 @@ impl Writer<'_> {
             if mutants::present(Mutant::RareLeak) && mutants::rarely() {
                 continue;
             }
-            if open
-                .as_ref()
-                .is_none_or(|open| !joins(open, &element, self.content))
-            {
-                self.content.entries.extend(open.take());
-            }
-            let content = &mut *self.content;
-            let entry = open.get_or_insert_with(|| empty_entry(content, &entry.labels));
-            put(element, entry, content);
+            append(element, &entry.labels, &mut open, self.content);
         }
         self.content.entries.extend(open);
         entry.queued -= count;
@@ -295,6 +287,23 @@ impl Writer<'_> {
             (entry.head, entry.tail) = (NONE, NONE);
         }
     }
+}
+
+/// Puts the next element of a series where it belongs: into the entry that is open, or into a new one.
+pub(super) fn append(
+    element: Element,
+    labels: &Arc<Labels>,
+    open: &mut Option<Entry>,
+    content: &mut Content,
+) {
+    if open
+        .as_ref()
+        .is_none_or(|open| !joins(open, &element, content))
+    {
+        content.entries.extend(open.take());
+    }
+    let entry = open.get_or_insert_with(|| empty_entry(content, labels));
+    put(element, entry, content);
 }
 
 pub(super) fn empty_entry(content: &Content, labels: &Arc<Labels>) -> Entry {

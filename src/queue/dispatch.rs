@@ -26,6 +26,15 @@ pub enum Next {
     Wait(Option<Instant>),
 }
 
+/// A batch has its verdict.
+#[derive(Debug)]
+pub struct Concluded {
+    /// What became of all of it.
+    pub outcome: Outcome,
+    /// Where the journal's entry stands, which should be written before the batch is finished.
+    pub ticket: Option<Ticket>,
+}
+
 /// Why a batch is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Again {
@@ -76,20 +85,34 @@ impl QueueState {
         }
         self.gate.sent(now);
         self.sending += 1;
-        if let Some((at, id)) = retry.filter(|(at, _)| *at <= now) {
+        let other = due_at.is_some_and(|at| at <= now);
+        let is_turn = |(at, id): &(Instant, BatchId)| *at <= now && !(other && self.gives_way(*id));
+        if let Some((at, id)) = retry.filter(is_turn) {
             self.retries.remove(&(at, id));
             let flight = self
                 .flights
                 .get_mut(&id)
                 .expect("a batch that waits is in flight");
             flight.status = Status::Sending;
-            return Next::Send(Arc::clone(&flight.batch), flight.attempts);
+            self.part_waited = false;
+            return Next::Send(Arc::clone(flight.out()), flight.attempts);
         }
+        self.part_waited = true;
         if let Some(seq) = whole {
             return Next::Send(self.cut_whole(seq, now), 0);
         }
         let (_, key) = due.expect("what is earliest and no retry is a lane");
         Next::Send(self.cut(key, now), 0)
+    }
+
+    /// Others are due too, and had no turn since the last part: a batch in a thousand parts, each of which has to be
+    /// asked for, does not keep everything else waiting.
+    fn gives_way(&self, id: BatchId) -> bool {
+        let split = self
+            .flights
+            .get(&id)
+            .is_some_and(|flight| flight.split.is_some());
+        split && !self.part_waited
     }
 
     fn cut(&mut self, key: KeyRef, now: Instant) -> Arc<Batch> {
@@ -107,7 +130,7 @@ impl QueueState {
     ) -> Arc<Batch> {
         let id = id.unwrap_or(BatchId(self.next_batch));
         self.next_batch = self.next_batch.max(id.0 + 1);
-        let runs = runs_of(cut.origins);
+        let runs = runs_of(cut.origins.clone());
         let came_as_v2 = runs
             .iter()
             .any(|run| self.records.get(run.record).record.protocol == Protocol::V2);
@@ -118,6 +141,7 @@ impl QueueState {
             series: cut.series,
             counts: cut.content.counts(),
             content: cut.content,
+            origins: cut.origins,
             runs,
             came_as_v2,
             maybe_stored,
@@ -146,6 +170,7 @@ impl QueueState {
             attempts: 0,
             maybe_stored,
             bytes,
+            split: None,
         };
         self.flights.insert(id, flight);
         batch
@@ -168,7 +193,7 @@ impl QueueState {
         let doubled = min.saturating_mul(1 << flight.attempts.min(20)).min(max);
         flight.attempts += 1;
         self.work.retries += 1;
-        self.work.retried += flight.batch.counts;
+        self.work.retried += flight.out().counts;
         let wait = match why {
             Again::Failed => {
                 self.gate.failed(id, jitter, now);
@@ -235,39 +260,42 @@ impl QueueState {
 
     /// A batch has its verdict, and all that follows from it at once.
     pub fn settle(&mut self, id: BatchId, outcome: Outcome, now: Instant, log: &dyn Log) {
-        self.conclude(id, outcome, now);
-        self.finish(id, now, log);
+        if self.conclude(id, outcome, now).is_some() {
+            self.finish(id, now, log);
+        }
     }
 
-    /// A batch has its verdict: its permit is given back, and the journal is told. Where the journal's entry
-    /// stands, which should be written before [`Self::finish`].
-    pub fn conclude(&mut self, id: BatchId, outcome: Outcome, now: Instant) -> Option<Ticket> {
+    /// A batch, or a part of one that was refused, has its verdict: its permit is given back. With the last part,
+    /// the journal is told; before it `None`.
+    pub fn conclude(&mut self, id: BatchId, outcome: Outcome, now: Instant) -> Option<Concluded> {
         let flight = self.flights.get(&id).expect("a batch is settled once");
         debug_assert_eq!(
             outcome.total(),
-            flight.batch.counts,
+            flight.out().counts,
             "an outcome accounts for all"
         );
         self.encoded.remove(&id);
         self.sending -= 1;
-        self.note_success(&outcome, now);
-        let ticket = self.journal.done(id, &outcome);
-        if let Some(flight) = self.flights.get_mut(&id) {
-            flight.status = Status::Concluded(outcome);
-        }
-        ticket
-    }
-
-    fn note_success(&mut self, outcome: &Outcome, now: Instant) {
-        if has_spoken(outcome) {
-            // It is over: those that wait need not sleep on. The gate's ramp keeps them in line.
-            if self.gate.state() == GateState::Probing {
-                self.hurry(now);
-            }
-            self.gate.succeeded();
+        if has_spoken(&outcome) {
+            self.note_answered(now);
         } else {
             self.gate.unused(now);
         }
+        let outcome = self.part_concluded(id, outcome, now)?;
+        let ticket = self.journal.done(id, &outcome);
+        if let Some(flight) = self.flights.get_mut(&id) {
+            flight.status = Status::Concluded(outcome.clone());
+        }
+        Some(Concluded { outcome, ticket })
+    }
+
+    /// The receiver took a request, or said clearly that it does not want this one.
+    pub(super) fn note_answered(&mut self, now: Instant) {
+        // It is over: those that wait need not sleep on. The gate's ramp keeps them in line.
+        if self.gate.state() == GateState::Probing {
+            self.hurry(now);
+        }
+        self.gate.succeeded();
     }
 
     /// The elements of a batch that has its verdict are settled, and its lanes freed.
@@ -282,9 +310,11 @@ impl QueueState {
         }
         self.batch_bytes -= flight.bytes;
         self.note_answer(&flight.batch, outcome);
-        let mut refused = refused_of(outcome);
+        if flight.split.is_none() {
+            self.note_refused(&flight.batch.runs, outcome);
+        }
         for run in &flight.batch.runs {
-            self.settle_run(*run, &mut refused, outcome.refusal.as_deref());
+            self.settle_run(*run);
         }
         let mut last = None;
         for run in &flight.batch.runs {
@@ -309,19 +339,25 @@ impl QueueState {
         self.work.degraded += outcome.degraded;
     }
 
-    /// Settles a run. Of a batch that was refused in part nobody says which elements: they are booked to
-    /// its records in order, so that the sums are right.
-    fn settle_run(&mut self, run: Run, refused: &mut Counts, message: Option<&str>) {
-        let tracked = self.records.get_mut(run.record);
-        let held = tracked.record.counts.in_range(run.from, run.to);
-        for kind in Kind::ALL {
-            let part = held.get(kind).min(refused.get(kind));
-            *refused.slot(kind) -= part;
-            *tracked.refused.slot(kind) += part;
-            if part > 0 && tracked.message.is_none() {
-                tracked.message = message.map(str::to_owned);
+    /// What was refused of these runs is told to the senders that wait for their records. Of a request that was
+    /// refused in part nobody says which elements: they are booked to its records in order, so that the sums are right.
+    pub(super) fn note_refused(&mut self, runs: &[Run], outcome: &Outcome) {
+        let (mut refused, message) = (refused_of(outcome), outcome.refusal.as_ref());
+        for run in runs {
+            let tracked = self.records.get_mut(run.record);
+            let held = tracked.record.counts.in_range(run.from, run.to);
+            for kind in Kind::ALL {
+                let part = held.get(kind).min(refused.get(kind));
+                *refused.slot(kind) -= part;
+                *tracked.refused.slot(kind) += part;
+                if part > 0 && tracked.message.is_none() {
+                    tracked.message = message.cloned();
+                }
             }
         }
+    }
+
+    fn settle_run(&mut self, run: Run) {
         if mutants::present(Mutant::ForgetRun) && run.from % 7 == 3 {
             return;
         }
@@ -371,6 +407,7 @@ fn batch_bytes(batch: &Batch) -> usize {
         .map(|e| size_of_val(e) + 2 * e.labels.len());
     content.entries.len() * 64
         + content.samples.len() * 40
+        + batch.origins.len() * 8
         + batch.runs.len() * 12
         + histograms.sum::<usize>()
         + exemplars.sum::<usize>()

@@ -22,6 +22,7 @@ use super::receiver::Receiver;
 use super::sender::{Encoded, Encoders};
 use super::shadow::recut::Base;
 use super::shadow::thread::{Shadow, ShadowOptions};
+use super::split::Refuses;
 use super::state::{Gauges, QueueOptions, QueueState, Work};
 use super::{forward, reader, sender};
 use crate::clock::{Instant, wall_ms};
@@ -77,6 +78,8 @@ pub struct QueueParts {
     pub protocol: ProtocolMode,
     /// How 1.0 bodies are compressed.
     pub compression: Encoding,
+    /// What the receiver does with the rest of a request of which it refuses something.
+    pub refuses: Refuses,
     /// How bodies are read again.
     pub walk: WalkOptions,
     /// Scratch for encoding, shared by all queues.
@@ -113,6 +116,7 @@ pub struct Queue {
     pub(super) encoders: Arc<Encoders>,
     pub(super) walk: WalkOptions,
     pub(super) compression: Encoding,
+    pub(super) refuses: Refuses,
     pub(super) index: QueueIndex,
     /// Bodies go out whole.
     pub(super) passthrough: bool,
@@ -166,6 +170,7 @@ impl Queue {
             encoders: parts.encoders,
             walk: parts.walk,
             compression: parts.compression,
+            refuses: parts.refuses,
             index,
             passthrough,
             dispatch_changed: Notify::new(),
@@ -428,6 +433,7 @@ impl Queue {
         total(&metrics::DEGRADED, work.degraded);
         total(&metrics::RETRIED, work.retried.total());
         total(&metrics::RETRIES, work.retries);
+        total(&metrics::SPLITS, work.splits);
         total(&metrics::PARKED, work.parked);
         total(&metrics::REWINDS, work.rewinds);
         for (by, value) in [

@@ -32,6 +32,7 @@ mod restore;
 mod rewind;
 pub mod sender;
 pub mod shadow;
+pub mod split;
 pub mod state;
 pub mod table;
 pub mod take;

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::batch::{Batch, BatchId, Outcome};
 use super::client::Answer;
 use super::client::Attempt;
-use super::dispatch::Next;
+use super::dispatch::{Concluded, Next};
 use super::forward;
 use super::handle::{Endpoint, Queue};
 use super::ledger::DropReason;
@@ -177,6 +177,17 @@ async fn deliver(queue: Arc<Queue>, batch: Arc<Batch>, number: u32) {
                 queue.read_changed.notify_one();
                 return;
             }
+            Verdict::Split(refuses, outcome) => {
+                let goes_on = queue.lock().split(batch.id, refuses, Instant::now());
+                let settled = if goes_on { 0 } else { encoded.body.len() };
+                queue.attempt_succeeded(settled);
+                if !goes_on {
+                    return settle(&queue, &batch, encoded.lost, outcome).await;
+                }
+                queue.dispatch_changed.notify_one();
+                queue.read_changed.notify_one();
+                return;
+            }
             Verdict::AsV1(why) => {
                 queue.report(&why);
                 queue.lock().resent(batch.id);
@@ -250,6 +261,7 @@ fn verdict_of(
         counts,
         maybe_stored,
         v2_proved: choice.known() == Known::Proved,
+        refuses: queue.refuses,
         foreign_zstd: encoded.as_it_came && encoded.encoding == Encoding::Zstd,
         fallback: match &batch.whole {
             Some(whole) if whole.sender_waits => Fallback::Sender,
@@ -272,7 +284,7 @@ fn verdict_of(
                     tracing::warn!(queue, %why, "the receiver does not know remote write 2.0: 1.0 for 24 h");
                 }
             }
-            Verdict::Settled(_) if has_written(answer) => choice.proved(),
+            Verdict::Settled(_) | Verdict::Split(..) if has_written(answer) => choice.proved(),
             _ => choice.undecided(),
         }
     }
@@ -364,12 +376,17 @@ async fn settle(queue: &Queue, batch: &Batch, lost: Lost, mut outcome: Outcome) 
             .push((DropReason::Unrepresentable, unrepresentable));
     }
     outcome.degraded = lost.degraded;
+    let concluded = queue.lock().conclude(batch.id, outcome, Instant::now());
+    queue.dispatch_changed.notify_one();
+    let Some(Concluded { outcome, ticket }) = concluded else {
+        // Of a batch that was refused, another part follows.
+        queue.read_changed.notify_one();
+        return;
+    };
     if let Some(refusal) = &outcome.refusal {
         queue.report(refusal);
         queue.warn_refused(refusal, &outcome);
     }
-    let ticket = queue.lock().conclude(batch.id, outcome, Instant::now());
-    queue.dispatch_changed.notify_one();
     if let (Some(journal), Some(ticket)) = (&queue.journal, ticket) {
         journal.written(ticket).await;
     }

@@ -21,6 +21,7 @@ use super::nodes::Nodes;
 use super::records::Records;
 use super::restore::Left;
 use super::sender::EncodedBatches;
+use super::split::{Budget, Split};
 use super::table::SeriesTable;
 use super::whole::Wholes;
 use crate::log::{Log, QueueIndex, Seq, Tenant};
@@ -91,6 +92,17 @@ pub(super) struct Flight {
     pub(super) maybe_stored: bool,
     /// What it takes of the memory.
     pub(super) bytes: usize,
+    /// It was refused, and goes out in parts.
+    pub(super) split: Option<Box<Split>>,
+}
+
+impl Flight {
+    /// What is to be sent: the batch, or the part whose turn it is.
+    pub(super) fn out(&self) -> &Arc<Batch> {
+        self.split
+            .as_ref()
+            .map_or(&self.batch, |split| split.part())
+    }
 }
 
 /// Where a batch is.
@@ -158,6 +170,8 @@ pub struct Work {
     pub retries: u64,
     /// Elements in such attempts.
     pub retried: Counts,
+    /// Refused requests that went out again in halves.
+    pub splits: u64,
     /// Elements sent without their start timestamp.
     pub degraded: u64,
     /// Rewinds.
@@ -181,6 +195,9 @@ pub struct QueueState {
     pub(super) records: Records,
     pub(super) flights: BTreeMap<BatchId, Flight>,
     pub(super) sending: usize,
+    pub(super) split_budget: Budget,
+    /// Something else was sent since the last part of a batch that was refused.
+    pub(super) part_waited: bool,
     pub(super) retries: BTreeSet<(Instant, BatchId)>,
     pub(super) next_batch: u64,
     pub(super) journal: Journal,
@@ -234,6 +251,8 @@ impl QueueState {
             records: Records::default(),
             flights: BTreeMap::new(),
             sending: 0,
+            split_budget: Budget::default(),
+            part_waited: false,
             retries: BTreeSet::new(),
             next_batch: 1,
             journal: Journal::default(),

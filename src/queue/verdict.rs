@@ -10,8 +10,10 @@
 //! | 409 | the good part is stored (Thanos), nobody says which: `unconfirmed`, never sent again |
 //! | 408, 425, 429, 5xx, no answer | again, later |
 //! | 3xx, 401, 403, 404, 405, 407, 410, 415 to 1.0, 421 | held: nothing of the data's fault |
-//! | 413 | `too_large` |
-//! | other 4xx | `rejected`, but for what Written headers say was kept |
+//! | 413 | its halves, each by itself; a single element is `too_large` |
+//! | other 4xx to 2.0, Written headers | `rejected`, but for what they say was kept |
+//! | other 4xx, of a receiver that keeps the good part | `rejected` |
+//! | other 4xx | its halves, each by itself; a single element is `rejected` |
 //!
 //! A sender's own body (passthrough) whose sender waits is not made into 1.0: where another message would go out
 //! the sender is told 415. One whose sender does not wait any more is; of zstd too, on a 415.
@@ -26,6 +28,7 @@ use super::batch::Outcome;
 use super::client::{Answer, Response};
 use super::dispatch::{ASKED_DEFAULT, Again};
 use super::ledger::DropReason;
+use super::split::Refuses;
 use crate::model::counts::{Counts, Kind};
 use crate::wire::decoded::Protocol;
 
@@ -42,6 +45,8 @@ pub struct Sent {
     pub v2_proved: bool,
     /// It is a sender's own body in zstd, which not every receiver reads.
     pub foreign_zstd: bool,
+    /// What the receiver does with the rest of a request of which it refuses something.
+    pub refuses: Refuses,
     /// Where to go when the receiver does not take this kind of message.
     pub fallback: Fallback,
 }
@@ -66,6 +71,8 @@ pub enum Verdict {
     Again(Again, String),
     /// The same batch goes out as 1.0 at once. The text says why.
     AsV1(String),
+    /// Its halves are tried, each by itself; where that leads nowhere, this is what becomes of it.
+    Split(Refuses, Outcome),
 }
 
 /// Judges an attempt by its answer.
@@ -106,17 +113,19 @@ fn judge_response(response: &Response, sent: &Sent) -> Verdict {
         (300..=399 | 401 | 403 | 404 | 405 | 407 | 410 | 415 | 421, _) => {
             held(response, "refused for no fault of the data")
         }
-        (413, _) => Verdict::Settled(partly(
-            Counts::default(),
-            sent,
-            DropReason::TooLarge,
-            response,
-        )),
+        (413, _) => {
+            let outcome = partly(Counts::default(), sent, DropReason::TooLarge, response);
+            // What is too large has not been looked at.
+            Verdict::Split(Refuses::Whole, outcome)
+        }
         (400..=499, protocol) => {
-            let kept = written
-                .filter(|_| protocol == Protocol::V2)
-                .unwrap_or_default();
-            Verdict::Settled(partly(kept, sent, DropReason::Rejected, response))
+            let written = written.filter(|_| protocol == Protocol::V2);
+            let kept = written.unwrap_or_default();
+            let outcome = partly(kept, sent, DropReason::Rejected, response);
+            match (written, sent.refuses) {
+                (Some(_), _) | (None, Refuses::OnlyTheBad) => Verdict::Settled(outcome),
+                (None, refuses) => Verdict::Split(refuses, outcome),
+            }
         }
         _ => Verdict::Again(Again::Failed, format!("unknown status {status}")),
     }
@@ -237,6 +246,7 @@ mod tests {
             maybe_stored: false,
             v2_proved: true,
             foreign_zstd: false,
+            refuses: Refuses::Unclear,
             fallback: Fallback::V1,
         }
     }
@@ -261,11 +271,15 @@ mod tests {
         judge(&Answer::Response(response(status, written)), sent)
     }
 
-    fn rejected(verdict: &Verdict) -> (DropReason, Counts) {
+    fn outcome_of(verdict: Verdict) -> Outcome {
         match verdict {
-            Verdict::Settled(outcome) => outcome.dropped[0],
+            Verdict::Settled(outcome) | Verdict::Split(_, outcome) => outcome,
             other => panic!("{other:?}"),
         }
+    }
+
+    fn rejected(verdict: &Verdict) -> (DropReason, Counts) {
+        outcome_of(verdict.clone()).dropped[0]
     }
 
     #[test]
@@ -342,9 +356,7 @@ mod tests {
         ] {
             let verdict = of(status, None, &sent(Protocol::V1));
             assert_eq!(rejected(&verdict), (reason, COUNTS), "{status}");
-            let Verdict::Settled(outcome) = verdict else {
-                unreachable!()
-            };
+            let outcome = outcome_of(verdict);
             assert_eq!(outcome.total(), COUNTS);
             assert_eq!(
                 outcome.refusal.unwrap(),
@@ -365,6 +377,35 @@ mod tests {
     }
 
     #[test]
+    fn halves_are_tried_where_the_good_part_may_not_be_there_and_nobody_says_what_is() {
+        let halves = |status, written, sent: &Sent| match of(status, written, sent) {
+            Verdict::Split(refuses, _) => Some(refuses),
+            Verdict::Settled(_) => None,
+            other => panic!("{other:?}"),
+        };
+        let refusing = |refuses| Sent {
+            refuses,
+            ..sent(Protocol::V1)
+        };
+        for refuses in [Refuses::Whole, Refuses::Unclear] {
+            for status in [400, 422] {
+                assert_eq!(halves(status, None, &refusing(refuses)), Some(refuses));
+            }
+        }
+        let keeps = refusing(Refuses::OnlyTheBad);
+        assert_eq!(halves(400, None, &keeps), None);
+        assert_eq!(
+            halves(413, None, &keeps),
+            Some(Refuses::Whole),
+            "it was not looked at"
+        );
+        let v2 = sent(Protocol::V2);
+        assert_eq!(halves(400, Some([9, 2, 1]), &v2), None, "the rest is there");
+        assert_eq!(halves(400, None, &v2), Some(Refuses::Unclear));
+        assert_eq!(halves(409, None, &refusing(Refuses::Whole)), None);
+    }
+
+    #[test]
     fn a_conflict_and_a_refused_repeat_leave_the_batch_unconfirmed() {
         let unconfirmed = Outcome {
             unconfirmed: COUNTS,
@@ -376,7 +417,7 @@ mod tests {
             maybe_stored: true,
             ..sent(Protocol::V1)
         };
-        assert_eq!(of(400, None, &repeated), Verdict::Settled(unconfirmed));
+        assert_eq!(outcome_of(of(400, None, &repeated)), unconfirmed);
     }
 
     #[test]

@@ -404,6 +404,7 @@ impl QueueState {
             tenant: Arc::clone(&record.tenant),
             series: Vec::new(),
             content: Content::default(),
+            origins: Vec::new(),
             // A body may carry metadata and nothing else.
             runs: [run].into_iter().filter(|run| run.to > 0).collect(),
             counts: record.counts,

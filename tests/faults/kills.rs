@@ -53,10 +53,19 @@ async fn run(setup: Setup, cycles: u32, life_ms: RangeInclusive<u64>) -> Verdict
 
 /// As many runs as it takes, each with the next seed.
 async fn runs(ack: Ack, default: u32, setup: impl Fn(Setup) -> Setup) {
+    let long = wanted(default).cycles > CYCLES_MAX;
+    let life_ms = if long { LONG_LIFE_MS } else { SHORT_LIFE_MS };
+    runs_of_lives(ack, default, life_ms, setup).await;
+}
+
+async fn runs_of_lives(
+    ack: Ack,
+    default: u32,
+    life_ms: RangeInclusive<u64>,
+    setup: impl Fn(Setup) -> Setup,
+) {
     let Wanted { cycles, seed } = wanted(default);
     let _turn = turn().await;
-    let long = cycles > CYCLES_MAX;
-    let life_ms = if long { LONG_LIFE_MS } else { SHORT_LIFE_MS };
     let mut left = cycles;
     for seed in seed.. {
         let folder = folder(&format!("kills-{ack:?}-{seed}"));
@@ -155,9 +164,10 @@ async fn a_repeat_is_put_down_to_who_made_it() {
 }
 
 /// A receiver without an out-of-order window rolls a whole 1.0 request back for one old sample in it. What
-/// is repeated after a kill must not take along what was never delivered.
+/// is repeated after a kill must not take along what was never delivered. To find it out takes a request for each
+/// sample that is repeated, so lives are long enough for that.
 async fn beside_repeats(ack: Ack, sender_repeats: bool) {
-    runs(ack, 40, |setup| Setup {
+    runs_of_lives(ack, 40, LONG_LIFE_MS, |setup| Setup {
         sender_repeats,
         protocol: Protocol::V1,
         receiver: Behaviour {
@@ -183,8 +193,8 @@ async fn in_fsync_mode_prometheus_rules_lose_nothing_beside_a_repeat() {
     }
 }
 
-/// A batch that was open when the program died is made again of the same elements, alone. If it is refused,
-/// then because it was stored whole: a receiver that rolls back takes all of it or nothing.
+/// A batch that was open when the program died is made again of the same elements, alone. If all its eighths are
+/// refused, then because it was stored whole: a receiver that rolls back takes all of it or nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn in_fsync_mode_prometheus_rules_lose_nothing_beside_what_the_program_repeats() {
     if crate::mode_is(Ack::Fsync) && crate::has_disk_log() {

@@ -99,6 +99,8 @@ pub(crate) struct Oracle {
     pub(crate) regrouped: bool,
     pub(crate) replayed: u64,
     live: HashMap<BatchId, Vec<u64>>,
+    /// Of batches that were refused: what has a verdict already, as a part of its batch.
+    parts: HashMap<BatchId, HashSet<u64>>,
     /// Series of live batches.
     busy: HashMap<Arc<str>, BatchId>,
     /// Elements that were in a batch at any time.
@@ -153,6 +155,40 @@ impl Oracle {
         }
         self.live.insert(batch.id, ids);
         Ok(())
+    }
+
+    /// A batch goes out once more, or a part of it that has no verdict yet and overtakes none.
+    pub(crate) fn again(&mut self, batch: &Batch, admitted: &Admitted) -> Result<(), String> {
+        let all = self.live.get(&batch.id);
+        let all: HashSet<_> = all.into_iter().flatten().copied().collect();
+        let ids = ids_of(batch);
+        if ids.len() as u64 != batch.counts.total() || !ids.iter().all(|id| all.contains(id)) {
+            return Err(format!("batch {} goes out again as {ids:?}", batch.id.0));
+        }
+        let mut newest = HashMap::new();
+        let before = self.parts.get(&batch.id).into_iter().flatten();
+        for known in before.clone().map(|id| &admitted.known[id]) {
+            let (rank, line) = rank_of(known);
+            let newest = newest.entry(line).or_insert(rank);
+            *newest = (*newest).max(rank);
+        }
+        for id in &ids {
+            let known = &admitted.known[id];
+            let (rank, line) = rank_of(known);
+            let goes_back = newest.get(&line).is_some_and(|newest| rank < *newest);
+            if goes_back && !admitted.withdrawn.contains(&known.seq) {
+                return Err(format!("batch {}: element {id} goes back", batch.id.0));
+            }
+        }
+        if let Some(id) = before.into_iter().find(|id| ids.contains(id)) {
+            return Err(format!("batch {}: element {id} has a verdict", batch.id.0));
+        }
+        Ok(())
+    }
+
+    /// A part of a batch has its verdict.
+    pub(crate) fn part_settled(&mut self, part: &Batch) {
+        self.parts.entry(part.id).or_default().extend(ids_of(part));
     }
 
     /// Only a batch that was open may be stored already, and it comes again as it was.
@@ -296,6 +332,7 @@ impl Oracle {
                 told.done = Some((done, outcome.clone()));
             }
         }
+        self.parts.remove(&id);
         let ids = self.live.remove(&id).expect("only a live batch is settled");
         for id in &ids {
             self.busy.remove(&admitted.known[id].element.series);
@@ -414,6 +451,13 @@ fn rank_of(known: &Known) -> (Rank, (Arc<str>, bool)) {
     let element = &known.element;
     let line = (Arc::clone(&element.series), element.kind == Kind::Exemplar);
     ((known.seq, element.place), line)
+}
+
+/// The elements of a batch, by their numbers; none of a body that goes out whole.
+pub(crate) fn ids_of(batch: &Batch) -> Vec<u64> {
+    let entries = batch.content.entries.iter();
+    let elements = entries.flat_map(|entry| elements_of(batch, entry));
+    elements.map(|(id, ..)| id).collect()
 }
 
 fn series_of(tenant: &Tenant, entry: &Entry) -> String {

@@ -11,10 +11,11 @@ use sluicegate::log::{Fetched, Log, Record, Seq};
 use sluicegate::model::counts::{Counts, Kind};
 use sluicegate::queue::batch::{Batch, Outcome, Whole};
 use sluicegate::queue::convert::content_of;
-use sluicegate::queue::dispatch::{Again, Next};
+use sluicegate::queue::dispatch::{Again, Concluded, Next};
 use sluicegate::queue::journal::entry::Checkpoint;
 use sluicegate::queue::journal::recover::Recovered;
 use sluicegate::queue::ledger::DropReason;
+use sluicegate::queue::split::Refuses;
 use sluicegate::queue::state::{QueueOptions, QueueState};
 use sluicegate::queue::take::{Plan, Role};
 use sluicegate::queue::whole::Offered;
@@ -66,6 +67,8 @@ pub(crate) enum Answer {
     Partly,
     NotIn1_0,
     OtherProtocol,
+    /// Nothing of it was taken, as far as it is known.
+    Refused(Refuses),
 }
 
 /// A queue with all around it.
@@ -330,6 +333,8 @@ impl Queue {
                     let ticket = self.durable.then_some(ticket);
                     let required = self.options.required;
                     self.oracle.cut(batch, ticket, required, admitted)?;
+                } else if batch.whole.is_none() {
+                    self.oracle.again(&batch, admitted)?;
                 }
                 self.wake().reader = true;
                 self.attempts.push(Attempt {
@@ -361,6 +366,7 @@ impl Queue {
             tenant: Arc::clone(&batch.tenant),
             series: Vec::new(),
             content,
+            origins: Vec::new(),
             runs: batch.runs.clone(),
             counts: batch.counts,
             came_as_v2: batch.came_as_v2,
@@ -441,6 +447,15 @@ impl Queue {
                 outcome.refusal = Some("because".to_owned());
                 None
             }
+            Answer::Refused(refuses) => {
+                if self.lock().split(batch.id, refuses, now) {
+                    self.wake().both();
+                    return;
+                }
+                outcome.dropped = vec![(DropReason::Rejected, counts)];
+                outcome.refusal = Some("because".to_owned());
+                None
+            }
             Answer::NotIn1_0 => {
                 let custom = Counts::of(Kind::Histogram, self.oracle.custom(&batch, admitted));
                 outcome.dropped = vec![(DropReason::Unrepresentable, custom)];
@@ -458,7 +473,13 @@ impl Queue {
             return;
         }
         let mut state = self.lock();
-        state.conclude(batch.id, outcome.clone(), now);
+        let concluded = state.conclude(batch.id, outcome, now);
+        let Some(Concluded { outcome, .. }) = concluded else {
+            drop(state);
+            self.oracle.part_settled(&batch);
+            self.wake().both();
+            return;
+        };
         let done = disk.map(|disk| disk.written(self.options.index));
         if disk.is_some() && rng.bool() {
             // Its entry is on its way into the journal, and a checkpoint may come first.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use sluicegate::log::ack::Ack;
 use sluicegate::log::memory::MemoryLog;
 use sluicegate::log::{Log, QueueIndex, Seq};
 use sluicegate::queue::grouping::{Grouping, LaneRules};
@@ -18,16 +19,16 @@ use super::queue::{Answer, Queue, is_ready, locked};
 use super::world::{append_to, poll_once};
 
 /// One queue, driven by hand.
-struct Stage {
-    log: Arc<MemoryLog>,
-    queue: Queue,
-    admitted: Mutex<Admitted>,
-    rng: fastrand::Rng,
+pub(crate) struct Stage {
+    pub(crate) log: Arc<MemoryLog>,
+    pub(crate) queue: Queue,
+    pub(crate) admitted: Mutex<Admitted>,
+    pub(crate) rng: fastrand::Rng,
     next_id: u64,
     key: IdentityKey,
 }
 
-fn options() -> QueueOptions {
+pub(crate) fn options() -> QueueOptions {
     QueueOptions {
         name: "queue".to_owned(),
         index: QueueIndex(0),
@@ -68,7 +69,7 @@ fn rules(grouping: Grouping) -> LaneRules {
 
 impl Stage {
     /// `others`: more queues of the log, which do nothing.
-    fn new(options: QueueOptions, others: usize, log_limit: u64) -> Self {
+    pub(crate) fn new(options: QueueOptions, others: usize, log_limit: u64) -> Self {
         let mut required = vec![options.required];
         required.resize(1 + others, true);
         let log = MemoryLog::new(log_limit, 1 << 20, &required);
@@ -83,7 +84,16 @@ impl Stage {
         }
     }
 
-    fn append(&mut self, rows: &[(&str, usize, usize)]) -> Seq {
+    pub(crate) fn append(&mut self, rows: &[(&str, usize, usize)]) -> Seq {
+        self.append_awaited(rows, None)
+    }
+
+    /// A request whose sender waits for `ack`.
+    pub(crate) fn append_awaited(
+        &mut self,
+        rows: &[(&str, usize, usize)],
+        ack: Option<Arc<Ack>>,
+    ) -> Seq {
         let request = plain(rows, &mut self.next_id);
         let bytes = request.message.len() as u64;
         let room = poll_once(self.log.reserve(bytes, &request.tenant, Duration::ZERO));
@@ -91,11 +101,11 @@ impl Stage {
         let message = request.message.to_vec();
         let decoded = wire::walk(message, request.protocol, &WALK, &self.key);
         let decoded = Arc::new(decoded.expect("a sound request"));
-        append_to(&self.log, &self.admitted, &request, decoded, None, room)
+        append_to(&self.log, &self.admitted, &request, decoded, ack, room)
     }
 
     /// The reader reads until it sleeps.
-    fn read(&mut self) {
+    pub(crate) fn read(&mut self) {
         self.queue.wake().both();
         let admitted = &mut locked(&self.admitted);
         for _ in 0..1000 {
@@ -106,16 +116,21 @@ impl Stage {
         panic!("the reader never rests");
     }
 
-    fn dispatch(&mut self) {
+    pub(crate) fn dispatch(&mut self) {
         self.queue.dispatch_all(&locked(&self.admitted));
     }
 
     /// The oldest attempt is answered.
     fn answer(&mut self) {
+        self.answer_with(Answer::Written);
+    }
+
+    /// The oldest attempt is answered so.
+    pub(crate) fn answer_with(&mut self, answer: Answer) {
         let log = &self.log;
         let admitted = &locked(&self.admitted);
         self.queue
-            .answer(0, Answer::Written, None, (&**log, admitted, &mut self.rng));
+            .answer(0, answer, None, (&**log, admitted, &mut self.rng));
     }
 
     /// Reads, sends and answers until nothing is left to do. Time stands still.
@@ -139,11 +154,11 @@ impl Stage {
         self.queue.lock().books(&*self.log).pending.untaken.total()
     }
 
-    fn dropped(&self, reason: DropReason) -> u64 {
+    pub(crate) fn dropped(&self, reason: DropReason) -> u64 {
         self.queue.lock().books(&*self.log).ledger.dropped[reason as usize].total()
     }
 
-    fn assert_sound(&self) {
+    pub(crate) fn assert_sound(&self) {
         assert_eq!(self.queue.lock().audit(), Ok(()));
         assert_eq!(self.queue.lock().books(&*self.log).conservation_error(), 0);
     }

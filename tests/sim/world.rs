@@ -11,6 +11,7 @@ use sluicegate::log::ack::Ack;
 use sluicegate::log::memory::{MemoryLog, Reservation};
 use sluicegate::log::{Log, NewRecord, Readers, Seq};
 use sluicegate::model::runs::RunSet;
+use sluicegate::queue::split::Refuses;
 use sluicegate::queue::state::QueueState;
 use sluicegate::wire;
 use sluicegate::wire::compression::Encoding;
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 
 use super::data::{Request, Source, WALK};
 use super::disk::Disk;
-use super::oracle::Admitted;
+use super::oracle::{Admitted, ids_of};
 use super::queue::{Answer, Queue, Woken, locked};
 use super::setup::{self, Setup};
 
@@ -47,6 +48,7 @@ pub(crate) struct Seen {
     pub(crate) restarts: u64,
     pub(crate) replayed: u64,
     pub(crate) wholes: u64,
+    pub(crate) splits: u64,
 }
 
 impl Seen {
@@ -65,11 +67,15 @@ impl Seen {
         self.restarts += other.restarts;
         self.replayed += other.replayed;
         self.wholes += other.wholes;
+        self.splits += other.splits;
     }
 }
 
 /// Elements beyond which nothing more comes in: a longer backlog shows nothing new.
 const BACKLOG: u64 = 2000;
+
+/// Elements of which strict receivers dislike one.
+const BAD: u64 = 61;
 
 pub(crate) struct World {
     rng: fastrand::Rng,
@@ -88,6 +94,10 @@ pub(crate) struct World {
     audits: bool,
     /// How likely receivers are to answer well, in percent.
     health: u8,
+    /// Receivers refuse whole requests for some of their elements.
+    refuses: bool,
+    /// They dislike one element in [`BAD`], whenever it comes.
+    strict: bool,
     seen: Seen,
 }
 
@@ -169,7 +179,18 @@ impl World {
             senders: Vec::new(),
             admitted,
             audits: true,
+            refuses: true,
+            strict: seed.is_multiple_of(3),
             seen: Seen::default(),
+        }
+    }
+
+    /// With receivers as they were when some seeds were found: nothing they answer makes halves of a batch.
+    pub(crate) fn without_refusals(seed: u64) -> Self {
+        Self {
+            refuses: false,
+            strict: false,
+            ..Self::new(seed)
         }
     }
 
@@ -428,7 +449,9 @@ impl World {
         let answer = if self.rng.u8(..100) < self.health {
             Answer::Written
         } else {
-            use Answer::{Asked, Conflict, Failed, Held, NotIn1_0, OtherProtocol, Partly, Written};
+            use Answer::{
+                Asked, Conflict, Failed, Held, NotIn1_0, OtherProtocol, Partly, Refused, Written,
+            };
             let all = [
                 Failed,
                 Failed,
@@ -440,8 +463,18 @@ impl World {
                 NotIn1_0,
                 OtherProtocol,
                 Written,
+                Refused(Refuses::Whole),
+                Refused(Refuses::Unclear),
             ];
-            self.rng.choice(all).unwrap_or(Failed)
+            let known = if self.refuses { &all } else { &all[..10] };
+            self.rng.choice(known).copied().unwrap_or(Failed)
+        };
+        let batch = &queue.attempts[place].batch;
+        let dislikes = self.strict && ids_of(batch).iter().any(|id| id.is_multiple_of(BAD));
+        let answer = if answer == Answer::Written && dislikes {
+            Answer::Refused(Refuses::Whole)
+        } else {
+            answer
         };
         let admitted = &locked(&self.admitted);
         let (disk, log) = (self.disk.as_deref(), log_of(self.disk.as_ref(), &self.log));
@@ -586,6 +619,7 @@ impl World {
             self.seen.laggard += work.decoded_laggard;
             self.seen.rewinds += work.rewinds;
             self.seen.retries += work.retries;
+            self.seen.splits += work.splits;
             self.seen.elements += books.received.total();
             self.seen.evicted += books.ledger.dropped
                 [sluicegate::queue::ledger::DropReason::LogFull as usize]

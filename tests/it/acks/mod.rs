@@ -301,13 +301,14 @@ async fn what_a_receiver_refuses_for_good_is_told_to_the_sender() {
     assert_eq!((reply.status, reply.written()), (400, Some([9, 0, 0])));
     assert!(reply.body.contains(says), "{reply:?}");
     assert_eq!(sink.stats().samples, 9);
-    // Of a 1.0 request this receiver keeps nothing.
+    // Of a 1.0 request this receiver keeps nothing: it goes out again in parts.
     let all = Post::new(V1, &v1(many("all", 10)));
     let reply = all.send(proxy.data).await;
     assert_eq!((reply.status, reply.written()), (400, None));
     assert!(reply.body.contains(says), "{reply:?}");
-    assert_eq!(sink.stats().samples, 9);
-    assert_eq!(dropped(&proxy, &["\"rejected\""]), 11);
+    assert_eq!(sink.stats().samples, 18);
+    assert_eq!(dropped(&proxy, &["\"rejected\""]), 2);
+    assert!(proxy.metric("sluicegate_splits_total", &[]) >= 3.0);
     let refused = proxy.metric(
         "sluicegate_requests_total",
         &["\"400\"", "refused_by_receiver"],
