@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use sluicegate::bench::data::{DataOptions, Profile};
-use sluicegate::bench::load::{self, LoadOptions, Speed, Stop};
+use sluicegate::bench::load::{self, LoadOptions, Speed};
 use sluicegate::bench::sink::{Behaviour, Delay, Down, Sink, SinkHandle, SinkOptions, When};
 use sluicegate::units::{ByteSize, Span};
 use tokio_util::sync::CancellationToken;
@@ -94,17 +94,25 @@ impl Program {
 
     /// Pending elements and the conservation error, as a scrape tells them.
     async fn pending(&self) -> (f64, f64) {
+        let names = ["pending_samples{", "conservation_error{"];
+        self.sums(names).await.into()
+    }
+
+    /// A tenth of the log is still free.
+    async fn log_is_filling(&self) -> bool {
+        let [held, most] = self.sums(["storage_bytes ", "storage_limit_bytes "]).await;
+        held < most * 0.9
+    }
+
+    async fn sums(&self, names: [&str; 2]) -> [f64; 2] {
         let text = crate::harness::get(&self.admin, "/metrics").await;
-        let sum = |name: &str| {
-            let lines = text.lines().filter(|line| line.starts_with(name));
+        names.map(|name| {
+            let name = format!("sluicegate_{name}");
+            let lines = text.lines().filter(|line| line.starts_with(&name));
             lines
                 .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
                 .sum()
-        };
-        (
-            sum("sluicegate_pending_samples{"),
-            sum("sluicegate_conservation_error{"),
-        )
+        })
     }
 }
 
@@ -143,20 +151,26 @@ async fn a_long_outage_leaves_memory_flat_and_under_its_limit_and_loses_nothing(
         data: data(),
         senders: 8,
         speed: Speed::Full,
-        stop: Stop {
-            duration: Some(outage),
-            ..Stop::default()
-        },
         flush_deadline: Duration::ZERO,
         ..LoadOptions::default()
     };
-    let sending = tokio::spawn(load::run(options, CancellationToken::new()));
-    let mut resident = Vec::new();
+    let cancel = CancellationToken::new();
+    let sending = tokio::spawn(load::run(options, cancel.clone()));
+    // However long a busy machine takes to fill the log: what is asked for begins then.
+    let deadline = tokio::time::Instant::now() + 2 * LIMIT;
     let mut ticks = tokio::time::interval(outage / 24);
-    while !sending.is_finished() {
+    let mut filling = Vec::new();
+    while program.log_is_filling().await {
+        assert!(tokio::time::Instant::now() < deadline, "{filling:?}");
+        ticks.tick().await;
+        filling.push(program.resident());
+    }
+    let mut resident = Vec::new();
+    for _ in 0..24 {
         ticks.tick().await;
         resident.push(program.resident());
     }
+    cancel.cancel();
     let report = sending.await.unwrap().expect("the load runs");
     let (pending, error) = program.pending().await;
     assert_eq!(error, 0.0, "the books balance");
@@ -168,7 +182,7 @@ async fn a_long_outage_leaves_memory_flat_and_under_its_limit_and_loses_nothing(
     );
     let (settled, peak) = (
         &resident[resident.len() / 2..],
-        resident.iter().max().unwrap(),
+        filling.iter().chain(&resident).max().unwrap(),
     );
     assert!(*peak < BUDGET, "peak {} MiB of 64", peak >> 20);
     let (low, high) = (settled.iter().min().unwrap(), settled.iter().max().unwrap());
