@@ -334,19 +334,41 @@ def run_decode(binary, named):
     ).stdout.splitlines()
 
 
+def not_a_package(copied):
+    """What cargo says against a folder with just these files."""
+    cargo = shutil.which("cargo")
+    if not cargo:
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        for source, target in copied:
+            there = os.path.join(REPOSITORY, source)
+            into = os.path.normpath(os.path.join(folder, target))
+            if os.path.isdir(there):
+                shutil.copytree(there, into)
+            else:
+                os.makedirs(into, exist_ok=True)
+                shutil.copy(there, into)
+        # Only a build looks at all of it. This one ends where it would begin.
+        asked = [cargo, "build", "--offline", "--locked", "--bin", "none"]
+        told = subprocess.run(asked, cwd=folder, capture_output=True, text=True, check=False).stderr
+        return [] if "no bin target named `none`" in told else told.splitlines()
+
+
 def dockerfile():
-    """What hadolint says, and that what it copies is there."""
+    """What hadolint says, and that cargo finds all that it looks for in what is copied."""
     path = os.path.join(DEPLOY, "docker/Dockerfile")
     faults = []
     with open(path) as file:
-        copied = re.findall(r"^COPY (?!--from)(.+) \S+$", file.read(), re.MULTILINE)
+        copied = re.findall(r"^COPY (?!--from)(.+) (\S+)$", file.read(), re.MULTILINE)
+    copied = [(source, target) for sources, target in copied for source in sources.split()]
     with open(path + ".dockerignore") as file:
         let_in = {line[1:].strip() for line in file if line.startswith("!")}
-    for source in (source for line in copied for source in line.split()):
+    for source, _ in copied:
         if not os.path.exists(os.path.join(REPOSITORY, source)):
             faults.append(f"{source} is copied and is not there")
         if source not in let_in:
             faults.append(f"{source} is copied, and .dockerignore keeps it out")
+    faults += faults or not_a_package(copied)
     linter = shutil.which("hadolint", path=os.path.dirname(sys.executable)) or shutil.which("hadolint")
     if not linter:
         if faults:

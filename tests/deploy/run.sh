@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # What deploy/ says, against the program, Kubernetes' types and systemd. No cluster and no Docker are needed:
 #
-#   tests/deploy/run.sh [CHECK...]     all of them but `image`, or some
+#   tests/deploy/run.sh [CHECK...]     all of them but `image` and `arm64`, or some
 #   tests/deploy/run.sh image          builds the binary as the Dockerfile does, and runs it where nothing else is
+#   tests/deploy/run.sh arm64          the same binary for arm64, which plays the demo under emulation
 #
 #   SLUICEGATE_BIN=FILE                the program; target/release otherwise
 #   SLUICEGATE_TEST_CACHE=DIR          where kubernetes-validate and hadolint are kept
@@ -38,8 +39,8 @@ fi
 
 passed=0 failed=0 skipped=0
 for name in ${*:-$ALL}; do
-    if [ "$name" = image ]; then
-        told=$(tests/deploy/image.sh 2>&1)
+    if [ "$name" = image ] || [ "$name" = arm64 ]; then
+        told=$("tests/deploy/$name.sh" 2>&1)
     elif "$python" -c 'import yaml' 2>/dev/null; then
         told=$(PYTHONDONTWRITEBYTECODE=1 timeout -k 10 300 "$python" tests/deploy/check.py "$name" 2>&1)
     else
