@@ -25,6 +25,8 @@ sink() {
     local address=$1
     shift
     down
+    # What the last one has said does not count.
+    : >"$work/sink.log"
     "$bin" bench sink --listen "$address" "$@" >"$work/sink.out" 2>"$work/sink.log" &
     pids[sink]=$!
     until_told "$work/sink.log" 'listening on'
