@@ -240,8 +240,9 @@ section! {
         /// most 1h.
         merge_window: Span = "0s", "--merge-window";
         /// What kind of receiver it is: `auto`, `prometheus`, `thanos`, `mimir` or
-        /// `victoriametrics`. Decides what a refusal means: whether the good part of a refused
-        /// request is lost, and is sent again. `auto` goes by the path, and by what it answers.
+        /// `victoriametrics`. Decides what a refusal means: `mimir` has kept the good part of a
+        /// request that it answers 400, `prometheus` and `victoriametrics` nothing of it, which is
+        /// sent again in halves. `auto`: nothing, where the path is `/api/v1/write`; else unknown.
         receiver: String = "auto";
         /// Whether exemplars are passed on. Prometheus: false.
         send_exemplars: bool = "true";

@@ -304,9 +304,9 @@ impl QueueState {
         let Status::Concluded(outcome) = &flight.status else {
             unreachable!("a batch is finished after its verdict")
         };
-        self.book(&flight.batch, outcome, now);
+        self.book(&flight, outcome, now);
         if mutants::present(Mutant::SettleTwice) {
-            self.book(&flight.batch, outcome, now);
+            self.book(&flight, outcome, now);
         }
         self.batch_bytes -= flight.bytes;
         self.note_answer(&flight.batch, outcome);
@@ -330,12 +330,16 @@ impl QueueState {
         self.lanes.unlock(&flight.lanes);
     }
 
-    fn book(&mut self, batch: &Batch, outcome: &Outcome, now: Instant) {
+    fn book(&mut self, flight: &Flight, outcome: &Outcome, now: Instant) {
+        let batch = &flight.batch;
         self.ledger.book(outcome);
         self.work.batches_done += 1;
         self.work.batches_failed += u64::from(outcome.refusal.is_some());
         self.work.settled += batch.counts.total();
-        self.work.busy += now - batch.cut;
+        // One in parts has no permit most of the time, and more of them would not help it.
+        if flight.split.is_none() {
+            self.work.busy += now - batch.cut;
+        }
         self.work.degraded += outcome.degraded;
     }
 

@@ -15,7 +15,7 @@ use super::facts::code_of_answer;
 use super::grouping::LaneRules;
 use super::journal::recover::Recovered;
 use super::journal::writer::{JournalHealth, JournalWriter};
-use super::ledger::Books;
+use super::ledger::{Books, DropReason};
 use super::metadata::{FamilyMetadata, TenantMetadata};
 use super::protocol::{Known, ProtocolChoice, ProtocolMode};
 use super::receiver::Receiver;
@@ -363,6 +363,9 @@ impl Queue {
 
     pub(super) fn warn_refused(&self, refusal: &str, outcome: &Outcome) {
         for (reason, counts) in &outcome.dropped {
+            if *reason == DropReason::Unrepresentable {
+                continue;
+            }
             let (queue, reason) = (self.name(), reason.as_str());
             let dropped = counts.total();
             tracing::error!(
@@ -486,7 +489,6 @@ fn state_of(options: QueueOptions, resume: Option<Resume>, log: &dyn Log) -> Que
 }
 
 fn publish_books(r: &Registry, (name, url): (&str, &str), books: &Books) {
-    use super::ledger::DropReason;
     use crate::model::counts::Kind;
     for kind in Kind::ALL {
         let labels = [name, url, kind.as_str()];

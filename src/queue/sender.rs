@@ -9,14 +9,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::batch::{Batch, BatchId, Outcome};
-use super::client::Answer;
-use super::client::Attempt;
+use super::client::{Answer, Attempt, Response};
 use super::dispatch::{Concluded, Next};
 use super::forward;
 use super::handle::{Endpoint, Queue};
 use super::ledger::DropReason;
 use super::mutants::{self, Mutant};
 use super::protocol::Known;
+use super::split::Halving;
 use super::verdict::{Fallback, Sent, Verdict, judge, written_of};
 use crate::clock::Instant;
 use crate::log::Tenant;
@@ -177,12 +177,18 @@ async fn deliver(queue: Arc<Queue>, batch: Arc<Batch>, number: u32) {
                 queue.read_changed.notify_one();
                 return;
             }
-            Verdict::Split(refuses, outcome) => {
-                let goes_on = queue.lock().split(batch.id, refuses, Instant::now());
-                let settled = if goes_on { 0 } else { encoded.body.len() };
-                queue.attempt_succeeded(settled);
-                if !goes_on {
+            Verdict::Split(refuses, mut outcome) => {
+                let halving = queue.lock().split(batch.id, refuses, Instant::now());
+                if let Halving::Ends(why) = halving {
+                    queue.attempt_succeeded(encoded.body.len());
+                    if let (Some(refusal), Some(why)) = (&mut outcome.refusal, why) {
+                        *refusal = format!("{refusal} ({why})");
+                    }
                     return settle(&queue, &batch, encoded.lost, outcome).await;
+                }
+                queue.attempt_succeeded(0);
+                if let (Halving::Begins, Answer::Response(response)) = (halving, &answer) {
+                    queue.report(&halves_of(response));
                 }
                 queue.dispatch_changed.notify_one();
                 queue.read_changed.notify_one();
@@ -289,6 +295,17 @@ fn verdict_of(
         }
     }
     verdict
+}
+
+/// Told when a batch begins to go out in halves: the last of them may have its verdict a minute later.
+fn halves_of(response: &Response) -> String {
+    let (status, message) = (response.status, response.message.as_str());
+    let says = if message.is_empty() {
+        "no message"
+    } else {
+        message
+    };
+    format!("receiver answered {status}: {says}; the halves of the batch are tried")
 }
 
 fn has_written(answer: &Answer) -> bool {

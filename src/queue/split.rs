@@ -9,9 +9,9 @@
 //! To everything else the batch stays what it was: in flight, open in the journal, with its lanes locked, until
 //! the last part has its verdict. If the process dies meanwhile all of it is made again, as of any open batch.
 //!
-//! Three things bound what it costs: a part of one element is not halved; where nobody knows whether the receiver
-//! keeps the good part of a refused request, halving ends when an eighth after the other was refused and nothing
-//! was taken ([`IN_VAIN`]); and a queue has a [`Budget`] of refusals.
+//! What it costs is bounded: a part of one element is not halved; where nobody knows whether the receiver keeps the
+//! good part of a refused request, halving ends when all eight eighths were refused and nothing was taken; a batch is
+//! halved no longer than [`LONGEST`], and a queue has a [`Budget`] of refusals.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use super::batch::{Batch, BatchId, Outcome, Run, runs_of};
 use super::cut::append;
+use super::ledger::DropReason;
 use super::nodes::Element;
 use super::records::Records;
 use super::state::{QueueState, Status};
@@ -38,10 +39,26 @@ pub enum Refuses {
     OnlyTheBad,
     /// Nobody knows.
     Unclear,
+    /// It has not looked at it, for it is too large.
+    Unread,
 }
 
-/// The whole, its halves, quarters and eighths: refusals after which halving is in vain if nothing was taken.
-const IN_VAIN: u32 = 1 + 2 + 4 + 8;
+/// What follows from a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halving {
+    /// The halves of a batch are tried, each by itself.
+    Begins,
+    /// The halves of a part are.
+    GoesOn,
+    /// The refusal stands; with the reason, if it is not that there is nothing to halve.
+    Ends(Option<&'static str>),
+}
+
+/// Eighths are parts that were halved so often.
+const EIGHTH: u32 = 3;
+const EIGHTHS: u32 = 8;
+/// After so long no part of a batch is halved any more: its lanes wait. Those that are there are asked for.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Refusals that a queue may spend on halving.
 ///
@@ -95,7 +112,8 @@ pub(super) struct Split {
     later: VecDeque<Part>,
     /// What became of the parts before.
     outcome: Outcome,
-    refused: u32,
+    since: Instant,
+    eighths_refused: u32,
     taken: bool,
     in_vain: bool,
 }
@@ -109,23 +127,27 @@ struct Part {
     elements: Range<usize>,
     /// Elements of the batch before these, by kind.
     before: Counts,
+    /// How often it was halved.
+    depth: u32,
     /// An attempt of these, or of more, had no answer.
     maybe_stored: bool,
 }
 
 impl Split {
-    fn of(batch: &Arc<Batch>, maybe_stored: bool) -> Self {
+    fn of(batch: &Arc<Batch>, maybe_stored: bool, now: Instant) -> Self {
         Self {
             now: Part {
                 series: 0..batch.series.len(),
                 elements: 0..batch.origins.len(),
                 before: Counts::default(),
+                depth: 0,
                 maybe_stored,
             },
             batch: Arc::clone(batch),
             later: VecDeque::new(),
             outcome: Outcome::default(),
-            refused: 0,
+            since: now,
+            eighths_refused: 0,
             taken: false,
             in_vain: false,
         }
@@ -153,7 +175,8 @@ impl Split {
         for (record, ordinal) in &origins {
             *counts.slot(kind_of(*record, *ordinal, records)) += 1;
         }
-        match outcome.dropped.first_mut() {
+        let refused = |(reason, _): &&mut (DropReason, _)| *reason != DropReason::Unrepresentable;
+        match outcome.dropped.iter_mut().find(refused) {
             Some((_, dropped)) => *dropped += counts,
             None => outcome.unconfirmed += counts,
         }
@@ -207,12 +230,14 @@ fn halves(part: &Part, whole: &Batch, records: &Records) -> (Part, Part) {
     let first = Part {
         series: series.0,
         elements: part.elements.start..at,
+        depth: part.depth + 1,
         ..part.clone()
     };
     let second = Part {
         series: series.1,
-        elements: at..part.elements.end,
         before,
+        elements: at..part.elements.end,
+        depth: part.depth + 1,
         maybe_stored: part.maybe_stored,
     };
     (first, second)
@@ -268,37 +293,50 @@ fn element_of(content: &Content, kind: Kind, at: usize) -> Element {
 }
 
 impl QueueState {
-    /// The receiver refused a batch, or a part of one: its halves are tried instead, each by itself. `false`: it cannot
-    /// be divided, or nothing is gained by it any more, and the refusal stands.
-    pub fn split(&mut self, id: BatchId, refuses: Refuses, now: Instant) -> bool {
+    /// The receiver refused a batch, or a part of one: its halves are tried instead, each by itself, unless nothing is
+    /// gained by it any more.
+    pub fn split(&mut self, id: BatchId, refuses: Refuses, now: Instant) -> Halving {
         let flight = self.flights.get_mut(&id).expect("a batch is in flight");
-        let divisible = flight.batch.whole.is_none() && flight.out().counts.total() > 1;
-        if !divisible || !self.split_budget.spend(now) {
-            return false;
+        if flight.batch.whole.is_some() || flight.out().counts.total() < 2 {
+            return Halving::Ends(None);
+        }
+        if !self.split_budget.spend(now) {
+            return Halving::Ends(Some(
+                "too much was refused lately for its halves to be tried",
+            ));
         }
         let maybe_stored = flight.maybe_stored || flight.batch.maybe_stored;
-        let mut split = match flight.split.take() {
-            Some(split) => split,
-            None => Box::new(Split::of(&flight.batch, maybe_stored)),
-        };
+        let begins = flight.split.is_none();
+        if begins {
+            // Its largest part is as large as half of it, and there is a list of parts.
+            self.batch_bytes += flight.bytes;
+            flight.bytes *= 2;
+        }
+        let new = || Box::new(Split::of(&flight.batch, maybe_stored, now));
+        let split = flight.split.get_or_insert_with(new);
+        // What is refused of a batch that may be stored is not told to its sender: there it goes on to the end.
+        if !maybe_stored && now.saturating_duration_since(split.since) > LONGEST {
+            return Halving::Ends(Some("its batch was halved for a minute"));
+        }
         split.now.maybe_stored |= maybe_stored;
-        split.refused += 1;
-        // One that the last process had open was taken whole or not at all.
-        let trusting = refuses == Refuses::Whole && !flight.batch.maybe_stored;
-        split.in_vain = !trusting && !split.taken && split.refused >= IN_VAIN;
-        let goes_on = !split.in_vain;
-        if goes_on {
-            split.halve(&flight.batch, &self.records);
+        split.eighths_refused += u32::from(split.now.depth == EIGHTH && refuses != Refuses::Unread);
+        // Of a batch that the last process had in parts, some may be there, and refused for that.
+        let unclear = refuses == Refuses::Unclear && !flight.batch.maybe_stored;
+        split.in_vain = unclear && !split.taken && split.eighths_refused == EIGHTHS;
+        if split.in_vain {
+            return Halving::Ends(Some("all eighths of its batch were refused"));
         }
-        flight.split = Some(split);
-        if goes_on {
-            self.work.splits += 1;
-            self.sending -= 1;
-            self.encoded.remove(&id);
-            self.note_answered(now);
-            self.next_part(id, now);
+        split.halve(&flight.batch, &self.records);
+        self.work.splits += 1;
+        self.sending -= 1;
+        self.encoded.remove(&id);
+        self.note_answered(now);
+        self.next_part(id, now);
+        if begins {
+            Halving::Begins
+        } else {
+            Halving::GoesOn
         }
-        goes_on
     }
 
     /// A part has its verdict. `None`: others have none yet.
@@ -313,9 +351,7 @@ impl QueueState {
             return Some(outcome);
         };
         let mut runs = split.batch.runs.clone();
-        if outcome.delivered.is_zero() {
-            split.refused += 1;
-        } else {
+        if !outcome.delivered.is_zero() {
             split.taken = true;
             self.split_budget.give_back();
         }
@@ -344,8 +380,7 @@ impl QueueState {
         };
         split.go_on(whole, (table, records));
         flight.maybe_stored = split.now.maybe_stored;
-        // It is opened already, and counts its failures anew.
-        flight.attempts = 1;
+        flight.attempts = 0;
         flight.status = Status::Waiting(now);
         self.retries.insert((now, id));
         true

@@ -115,8 +115,7 @@ fn judge_response(response: &Response, sent: &Sent) -> Verdict {
         }
         (413, _) => {
             let outcome = partly(Counts::default(), sent, DropReason::TooLarge, response);
-            // What is too large has not been looked at.
-            Verdict::Split(Refuses::Whole, outcome)
+            Verdict::Split(Refuses::Unread, outcome)
         }
         (400..=499, protocol) => {
             let written = written.filter(|_| protocol == Protocol::V2);
@@ -396,7 +395,7 @@ mod tests {
         assert_eq!(halves(400, None, &keeps), None);
         assert_eq!(
             halves(413, None, &keeps),
-            Some(Refuses::Whole),
+            Some(Refuses::Unread),
             "it was not looked at"
         );
         let v2 = sent(Protocol::V2);

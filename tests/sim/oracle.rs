@@ -434,6 +434,11 @@ impl Oracle {
         Ok(())
     }
 
+    /// A batch that went out and has no verdict.
+    pub(crate) fn is_live(&self, batch: BatchId) -> bool {
+        self.live.contains_key(&batch)
+    }
+
     /// Batches without a verdict.
     pub(crate) fn live(&self) -> usize {
         self.live.len()

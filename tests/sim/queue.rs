@@ -15,7 +15,7 @@ use sluicegate::queue::dispatch::{Again, Concluded, Next};
 use sluicegate::queue::journal::entry::Checkpoint;
 use sluicegate::queue::journal::recover::Recovered;
 use sluicegate::queue::ledger::DropReason;
-use sluicegate::queue::split::Refuses;
+use sluicegate::queue::split::{Halving, Refuses};
 use sluicegate::queue::state::{QueueOptions, QueueState};
 use sluicegate::queue::take::{Plan, Role};
 use sluicegate::queue::whole::Offered;
@@ -316,7 +316,7 @@ impl Queue {
             Next::Wait(until) => self.dispatching = Dispatching::Sleeps(until),
             Next::Send(batch, attempt) => {
                 self.dispatching = Dispatching::Asks;
-                if attempt == 0 {
+                if attempt == 0 && !self.oracle.is_live(batch.id) {
                     let seen = match &batch.whole {
                         None => None,
                         Some(whole) => match self.as_seen(&batch, whole) {
@@ -448,7 +448,8 @@ impl Queue {
                 None
             }
             Answer::Refused(refuses) => {
-                if self.lock().split(batch.id, refuses, now) {
+                let halving = self.lock().split(batch.id, refuses, now);
+                if !matches!(halving, Halving::Ends(_)) {
                     self.wake().both();
                     return;
                 }

@@ -39,8 +39,13 @@ struct Receiver {
 }
 
 impl Receiver {
-    /// Requests go out and are answered until none is left: refused whole where one of `bad` is in it.
+    /// Requests go out and are answered until none is left: refused where one of `bad` is in it.
     fn serve(&mut self, stage: &mut Stage, refuses: Refuses, bad: &BTreeSet<u64>) {
+        let dislikes = |ids: &[u64]| ids.iter().any(|id| bad.contains(id));
+        self.serve_as(stage, |ids| dislikes(ids).then_some(refuses));
+    }
+
+    fn serve_as(&mut self, stage: &mut Stage, judge: impl Fn(&[u64]) -> Option<Refuses>) {
         loop {
             stage.dispatch();
             let Some(attempt) = stage.queue.attempts.first() else {
@@ -48,7 +53,7 @@ impl Receiver {
             };
             self.requests += 1;
             let ids = ids_of(&attempt.batch);
-            if ids.iter().any(|id| bad.contains(id)) {
+            if let Some(refuses) = judge(&ids) {
                 stage.answer_with(Answer::Refused(refuses));
             } else {
                 self.taken.extend(ids);
@@ -134,6 +139,54 @@ async fn where_the_good_part_may_be_kept_eight_eighths_that_are_refused_are_enou
     receiver.serve(&mut stage, Refuses::Unclear, &in_one);
     assert_eq!(stage.dropped(DropReason::Rejected), 1001);
     assert_eq!(receiver.taken.len(), 999);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_few_series_the_older_samples_alone_say_nothing_of_the_newer() {
+    for (names, samples, bad) in [(names(1), 1000, 1..=8), (names(2), 500, 1..=500)] {
+        let (mut stage, mut receiver) = (stage(), Receiver::default());
+        stage.append(&some(&names, samples));
+        stage.read();
+        let dropped = bad.clone().count() as u64;
+        receiver.serve(&mut stage, Refuses::Unclear, &bad.collect());
+        assert_eq!(stage.dropped(DropReason::Rejected), dropped);
+        assert_eq!(receiver.taken.len() as u64, 1000 - dropped);
+        assert!(receiver.taken.is_sorted());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_large_says_nothing_of_what_is_in_it() {
+    let (mut stage, mut receiver) = (stage(), Receiver::default());
+    stage.append(&some(&names(1000), 1));
+    stage.read();
+    receiver.serve_as(&mut stage, |ids| match ids {
+        _ if ids.len() > 50 => Some(Refuses::Unread),
+        _ => ids.contains(&999).then_some(Refuses::Unclear),
+    });
+    assert_eq!(stage.dropped(DropReason::Rejected), 1);
+    assert_eq!(receiver.taken.len(), 999);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_minute_no_part_is_halved_and_each_is_asked_for_once() {
+    let (mut stage, mut receiver) = (stage(), Receiver::default());
+    stage.append(&some(&names(1000), 1));
+    stage.read();
+    stage.dispatch();
+    stage.answer_with(Answer::Refused(Refuses::Whole));
+    for _ in 0..14 {
+        stage.dispatch();
+        stage.answer_with(Answer::Refused(Refuses::Whole));
+    }
+    tokio::time::advance(Duration::from_secs(61)).await;
+    // Sixteen parts are there, of 62 or 63 elements.
+    receiver.serve(&mut stage, Refuses::Whole, &BTreeSet::from([1, 500]));
+    assert_eq!(receiver.requests, 16);
+    let dropped = stage.dropped(DropReason::Rejected);
+    assert!((124..=126).contains(&dropped), "{dropped}");
+    assert_eq!(receiver.taken.len() as u64, 1000 - dropped);
+    stage.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]

@@ -465,6 +465,7 @@ impl World {
                 Written,
                 Refused(Refuses::Whole),
                 Refused(Refuses::Unclear),
+                Refused(Refuses::Unread),
             ];
             let known = if self.refuses { &all } else { &all[..10] };
             self.rng.choice(known).copied().unwrap_or(Failed)
