@@ -106,9 +106,9 @@ impl Budget {
 /// A batch in parts.
 #[derive(Debug)]
 pub(super) struct Split {
-    /// What is on its way, or waits for its next try.
+    /// What is on its way, or waits for its next try; and the same as a batch.
     now: Part,
-    batch: Arc<Batch>,
+    made: Arc<Batch>,
     later: VecDeque<Part>,
     /// What became of the parts before.
     outcome: Outcome,
@@ -143,7 +143,7 @@ impl Split {
                 depth: 0,
                 maybe_stored,
             },
-            batch: Arc::clone(batch),
+            made: Arc::clone(batch),
             later: VecDeque::new(),
             outcome: Outcome::default(),
             since: now,
@@ -155,7 +155,7 @@ impl Split {
 
     /// What is to be sent.
     pub(super) fn part(&self) -> &Arc<Batch> {
-        &self.batch
+        &self.made
     }
 
     /// Elements that have no verdict yet, and those that have: together the batch.
@@ -200,7 +200,7 @@ impl Split {
             return false;
         };
         self.now = next;
-        self.batch = Arc::new(made_of(&self.now, whole, table, records));
+        self.made = Arc::new(made_of(&self.now, whole, table, records));
         true
     }
 }
@@ -301,9 +301,7 @@ impl QueueState {
             return Halving::Ends(None);
         }
         if !self.split_budget.spend(now) {
-            return Halving::Ends(Some(
-                "too much was refused lately for its halves to be tried",
-            ));
+            return Halving::Ends(Some("too much was refused lately to try its halves"));
         }
         let maybe_stored = flight.maybe_stored || flight.batch.maybe_stored;
         let begins = flight.split.is_none();
@@ -350,7 +348,7 @@ impl QueueState {
         let Some(split) = flight.split.as_mut() else {
             return Some(outcome);
         };
-        let mut runs = split.batch.runs.clone();
+        let mut runs = split.made.runs.clone();
         if !outcome.delivered.is_zero() {
             split.taken = true;
             self.split_budget.give_back();
@@ -372,13 +370,13 @@ impl QueueState {
 
     /// The next part waits for a permit; `false` if there is none.
     fn next_part(&mut self, id: BatchId, now: Instant) -> bool {
-        let (table, records) = (&self.table, &self.records);
         let flight = self.flights.get_mut(&id).expect("a batch is in flight");
-        let (whole, split) = (&flight.batch, flight.split.as_mut());
-        let Some(split) = split.filter(|split| !split.later.is_empty()) else {
+        let Some(split) = flight.split.as_mut() else {
             return false;
         };
-        split.go_on(whole, (table, records));
+        if !split.go_on(&flight.batch, (&self.table, &self.records)) {
+            return false;
+        }
         flight.maybe_stored = split.now.maybe_stored;
         flight.attempts = 0;
         flight.status = Status::Waiting(now);

@@ -1,5 +1,6 @@
 //! A receiver that refuses a whole request for some of its elements: what that costs the others.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,11 @@ use super::scenarios::{Stage, options};
 
 /// Batches of up to a thousand elements, one shard.
 fn stage() -> Stage {
-    let options = QueueOptions {
+    Stage::new(batches_of_a_thousand(), 0, 1 << 20)
+}
+
+fn batches_of_a_thousand() -> QueueOptions {
+    QueueOptions {
         limits: LaneLimits {
             lane: 100_000,
             batch: 1000,
@@ -27,8 +32,7 @@ fn stage() -> Stage {
         min_shards: 1,
         max_shards: 1,
         ..options()
-    };
-    Stage::new(options, 0, 1 << 20)
+    }
 }
 
 /// What a receiver took, in its order, and how often it was asked.
@@ -166,6 +170,38 @@ async fn what_is_too_large_says_nothing_of_what_is_in_it() {
     });
     assert_eq!(stage.dropped(DropReason::Rejected), 1);
     assert_eq!(receiver.taken.len(), 999);
+}
+
+/// Parts of it are in the receiver then, which refuses what has several samples of a series as a repeat.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_dies_between_two_parts_costs_no_good_sample() {
+    for refuses in [Refuses::Whole, Refuses::Unclear] {
+        let mut stage = Stage::durable(batches_of_a_thousand(), 1 << 20);
+        stage.append(&some(&names(500), 2));
+        stage.read();
+        let (bad, taken) = (999, RefCell::new(BTreeSet::<u64>::new()));
+        let judge = |ids: &[u64]| {
+            let mut taken = taken.borrow_mut();
+            // Of each series the second sample may come again, as the newest may to a Prometheus.
+            let repeat = |id: &u64| taken.contains(id) && id % 2 == 1;
+            if ids.contains(&bad) || ids.iter().any(repeat) {
+                return Some(refuses);
+            }
+            taken.extend(ids);
+            None
+        };
+        for _ in 0..12 {
+            stage.dispatch();
+            let refused = judge(&ids_of(&stage.queue.attempts[0].batch));
+            stage.answer_with(refused.map_or(Answer::Written, Answer::Refused));
+        }
+        assert!(taken.borrow().len() > 500, "parts were taken");
+        stage.restart();
+        stage.read();
+        Receiver::default().serve_as(&mut stage, judge);
+        assert_eq!(taken.borrow().len(), 999, "{refuses:?}");
+        assert!(stage.queue.lock().is_idle(&*stage.log));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,13 +14,16 @@ use sluicegate::wire;
 use sluicegate::wire::decoded::IdentityKey;
 
 use super::data::{WALK, plain};
+use super::disk::Disk;
 use super::oracle::Admitted;
 use super::queue::{Answer, Queue, is_ready, locked};
-use super::world::{append_to, poll_once};
+use super::world::{append_to, log_of, poll_once};
 
 /// One queue, driven by hand.
 pub(crate) struct Stage {
     pub(crate) log: Arc<MemoryLog>,
+    /// The log and a journal, where they outlive the process.
+    disk: Option<Arc<Disk>>,
     pub(crate) queue: Queue,
     pub(crate) admitted: Mutex<Admitted>,
     pub(crate) rng: fastrand::Rng,
@@ -77,11 +80,32 @@ impl Stage {
         Self {
             queue: Queue::new(options, key.clone(), &log, None),
             log,
+            disk: None,
             admitted: Mutex::default(),
             rng: fastrand::Rng::with_seed(0),
             next_id: 0,
             key,
         }
+    }
+
+    /// Its log and journal outlive the process.
+    pub(crate) fn durable(options: QueueOptions, log_limit: u64) -> Self {
+        let stage = Self::new(options, 0, log_limit);
+        let disk = Arc::new(Disk::new(Arc::clone(&stage.log), 1));
+        let options = stage.queue.options.clone();
+        Self {
+            queue: Queue::new(options, stage.key.clone(), &stage.log, Some(&disk)),
+            disk: Some(disk),
+            ..stage
+        }
+    }
+
+    /// The process dies, and another goes on.
+    pub(crate) fn restart(&mut self) {
+        let disk = self.disk.as_ref().expect("something outlives it");
+        let options = self.queue.options.clone();
+        let admitted = &locked(&self.admitted);
+        self.queue.restart(options, disk, admitted, &mut self.rng);
     }
 
     pub(crate) fn append(&mut self, rows: &[(&str, usize, usize)]) -> Seq {
@@ -108,8 +132,9 @@ impl Stage {
     pub(crate) fn read(&mut self) {
         self.queue.wake().both();
         let admitted = &mut locked(&self.admitted);
+        let log = log_of(self.disk.as_ref(), &self.log);
         for _ in 0..1000 {
-            if !self.queue.read(&*self.log, admitted, &mut self.rng) {
+            if !self.queue.read(log, admitted, &mut self.rng) {
                 return;
             }
         }
@@ -127,10 +152,11 @@ impl Stage {
 
     /// The oldest attempt is answered so.
     pub(crate) fn answer_with(&mut self, answer: Answer) {
-        let log = &self.log;
+        let log = log_of(self.disk.as_ref(), &self.log);
         let admitted = &locked(&self.admitted);
+        let disk = self.disk.as_deref();
         self.queue
-            .answer(0, answer, None, (&**log, admitted, &mut self.rng));
+            .answer(0, answer, disk, (log, admitted, &mut self.rng));
     }
 
     /// Reads, sends and answers until nothing is left to do. Time stands still.

@@ -642,7 +642,7 @@ impl World {
 }
 
 /// The log as queues see it.
-fn log_of<'l>(disk: Option<&'l Arc<Disk>>, log: &'l Arc<MemoryLog>) -> &'l dyn Log {
+pub(crate) fn log_of<'l>(disk: Option<&'l Arc<Disk>>, log: &'l Arc<MemoryLog>) -> &'l dyn Log {
     match disk {
         Some(disk) => &**disk,
         None => &**log,
