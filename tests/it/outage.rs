@@ -180,16 +180,13 @@ async fn a_long_outage_leaves_memory_flat_and_under_its_limit_and_loses_nothing(
         "resident MiB: {:?}",
         resident.iter().map(mib).collect::<Vec<_>>()
     );
-    let (settled, peak) = (
-        &resident[resident.len() / 2..],
-        filling.iter().chain(&resident).max().unwrap(),
-    );
-    assert!(*peak < BUDGET, "peak {} MiB of 64", peak >> 20);
-    let (low, high) = (settled.iter().min().unwrap(), settled.iter().max().unwrap());
-    assert!(
-        high - low < BUDGET / 10,
-        "flat: between {low} and {high} in the second half"
-    );
+    let most = |resident: &[u64]| resident.iter().copied().max().unwrap_or(0);
+    let peak = most(&filling).max(most(&resident));
+    assert!(peak < BUDGET, "peak {} MiB of 64", peak >> 20);
+    // What the allocator gives back meanwhile is no growth.
+    let (first, second) = resident.split_at(resident.len() / 2);
+    let grown = most(second).saturating_sub(most(first));
+    assert!(grown < BUDGET / 20, "it grows: {first:?}, then {second:?}");
     sink.set_behaviour(Behaviour::default());
     let deadline = tokio::time::Instant::now() + 2 * LIMIT;
     while program.pending().await != (0.0, 0.0) {
