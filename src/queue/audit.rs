@@ -45,8 +45,9 @@ impl QueueState {
         same("permits", self.sending, sending.count())?;
         let bytes = flights().map(|(_, flight)| flight.bytes).sum();
         same("bytes of batches", self.batch_bytes, bytes)?;
-        for (id, flight) in flights().filter(|(_, flight)| flight.status != Status::Sending) {
-            if let (Some(split), Status::Waiting(_)) = (&flight.split, &flight.status) {
+        for (id, flight) in flights() {
+            let concluded = matches!(flight.status, Status::Concluded(_));
+            if let Some(split) = flight.split.as_ref().filter(|_| !concluded) {
                 let what = format!("batch {}: elements of its parts", id.0);
                 same(&what, split.counted(), flight.batch.counts.total())?;
             }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::batch::{Batch, BatchId, Outcome};
-use super::client::{Answer, Attempt, Response};
+use super::client::{Answer, Attempt};
 use super::dispatch::{Concluded, Next};
 use super::forward;
 use super::handle::{Endpoint, Queue};
@@ -17,7 +17,7 @@ use super::ledger::DropReason;
 use super::mutants::{self, Mutant};
 use super::protocol::Known;
 use super::split::Halving;
-use super::verdict::{Fallback, Sent, Verdict, judge, written_of};
+use super::verdict::{Fallback, Sent, Verdict, describe, judge, written_of};
 use crate::clock::Instant;
 use crate::log::Tenant;
 use crate::model::content::Content;
@@ -188,7 +188,8 @@ async fn deliver(queue: Arc<Queue>, batch: Arc<Batch>, number: u32) {
                 }
                 queue.attempt_succeeded(0);
                 if let (Halving::Begins, Answer::Response(response)) = (halving, &answer) {
-                    queue.report(&halves_of(response));
+                    // The last of them may have its verdict a minute later.
+                    queue.report(&describe(response, "the halves of the batch are tried"));
                 }
                 queue.dispatch_changed.notify_one();
                 queue.read_changed.notify_one();
@@ -295,17 +296,6 @@ fn verdict_of(
         }
     }
     verdict
-}
-
-/// Told when a batch begins to go out in halves: the last of them may have its verdict a minute later.
-fn halves_of(response: &Response) -> String {
-    let (status, message) = (response.status, response.message.as_str());
-    let says = if message.is_empty() {
-        "no message"
-    } else {
-        message
-    };
-    format!("receiver answered {status}: {says}; the halves of the batch are tried")
 }
 
 fn has_written(answer: &Answer) -> bool {

@@ -171,10 +171,7 @@ impl Split {
             .into_iter()
             .flat_map(|part| &whole.origins[part.elements]);
         let origins: Vec<_> = origins.copied().collect();
-        let mut counts = Counts::default();
-        for (record, ordinal) in &origins {
-            *counts.slot(kind_of(*record, *ordinal, records)) += 1;
-        }
+        let counts = counts_of(&origins, records);
         let refused = |(reason, _): &&mut (DropReason, _)| *reason != DropReason::Unrepresentable;
         match outcome.dropped.iter_mut().find(refused) {
             Some((_, dropped)) => *dropped += counts,
@@ -223,10 +220,7 @@ fn halves(part: &Part, whole: &Batch, records: &Records) -> (Part, Part) {
         }
         ((part.series.start..series, series..part.series.end), at)
     };
-    let mut before = part.before;
-    for (record, ordinal) in &whole.origins[part.elements.start..at] {
-        *before.slot(kind_of(*record, *ordinal, records)) += 1;
-    }
+    let before = part.before + counts_of(&whole.origins[part.elements.start..at], records);
     let first = Part {
         series: series.0,
         elements: part.elements.start..at,
@@ -241,6 +235,11 @@ fn halves(part: &Part, whole: &Batch, records: &Records) -> (Part, Part) {
         maybe_stored: part.maybe_stored,
     };
     (first, second)
+}
+
+fn counts_of(origins: &[(u32, u32)], records: &Records) -> Counts {
+    let one = |(record, ordinal): &(u32, u32)| Counts::of(kind_of(*record, *ordinal, records), 1);
+    origins.iter().map(one).sum()
 }
 
 fn kind_of(record: u32, ordinal: u32, records: &Records) -> Kind {

@@ -211,7 +211,7 @@ fn held(response: &Response, why: &str) -> Verdict {
     Verdict::Again(Again::Held, describe(response, why))
 }
 
-fn describe(response: &Response, why: &str) -> String {
+pub(super) fn describe(response: &Response, why: &str) -> String {
     let mut text = format!("receiver answered {}", response.status);
     if let Some(host) = &response.location_host {
         text += &format!(", a redirect to {host} that is not followed");

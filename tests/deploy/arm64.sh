@@ -9,10 +9,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-skip() {
-    echo "$1"
-    exit 77
-}
+. tests/deploy/static.sh
 
 command -v qemu-aarch64-static >/dev/null || skip "no qemu-aarch64-static here"
 binary=${SLUICEGATE_ARM64_BIN:-}
@@ -20,20 +17,11 @@ if [ -z "$binary" ]; then
     target=aarch64-unknown-linux-gnu
     command -v aarch64-linux-gnu-gcc >/dev/null || skip "no aarch64-linux-gnu-gcc here"
     [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ] || skip "rustup target add $target"
-    RUSTFLAGS=$(sed -n "s/.*RUSTFLAGS='\([^']*\)'.*/\1/p" deploy/docker/Dockerfile)
-    [ -n "$RUSTFLAGS" ] || { echo "no RUSTFLAGS in the Dockerfile"; exit 1; }
-    log=$(mktemp)
-    RUSTFLAGS=$RUSTFLAGS CARGO_PROFILE_RELEASE_STRIP=debuginfo CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
-        CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
-        cargo build --release --locked --bin sluicegate --target "$target" >"$log" 2>&1 ||
-        { tail -n 5 "$log"; exit 1; }
-    rm -f "$log"
-    binary=${CARGO_TARGET_DIR:-target}/$target/release/sluicegate
+    export CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
+    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+    build_static "$target"
 fi
-if readelf -lW "$binary" | grep -q INTERP || readelf -dW "$binary" | grep -q NEEDED; then
-    echo "$binary asks for a loader or for libraries"
-    exit 1
-fi
+must_be_static "$binary"
 told=$(timeout -k 10 180 qemu-aarch64-static "$binary" demo --duration 30s --nodes 3 </dev/null 2>&1) ||
     { tail -n 15 <<<"$told"; exit 1; }
 grep "^Nothing was lost" <<<"$told" || { tail -n 15 <<<"$told"; exit 1; }

@@ -9,10 +9,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-skip() {
-    echo "$1"
-    exit 77
-}
+. tests/deploy/static.sh
 
 [ "$(id -u)" = 0 ] || skip "a root folder of its own needs root"
 for tool in unshare chroot openssl python3 readelf; do
@@ -21,19 +18,6 @@ done
 unshare --net --mount true 2>/dev/null || skip "no namespaces here"
 
 binary=${SLUICEGATE_STATIC_BIN:-}
-if [ -z "$binary" ]; then
-    target=$(rustc --print host-tuple)
-    RUSTFLAGS=$(sed -n "s/.*RUSTFLAGS='\([^']*\)'.*/\1/p" deploy/docker/Dockerfile)
-    [ -n "$RUSTFLAGS" ] || { echo "no RUSTFLAGS in the Dockerfile"; exit 1; }
-    log=$(mktemp)
-    RUSTFLAGS=$RUSTFLAGS CARGO_PROFILE_RELEASE_STRIP=debuginfo \
-        cargo build --release --locked --bin sluicegate --target "$target" >"$log" 2>&1 ||
-        { tail -n 5 "$log"; exit 1; }
-    rm -f "$log"
-    binary=${CARGO_TARGET_DIR:-target}/$target/release/sluicegate
-fi
-if readelf -lW "$binary" | grep -q INTERP || readelf -dW "$binary" | grep -q NEEDED; then
-    echo "$binary asks for a loader or for libraries"
-    exit 1
-fi
+[ -n "$binary" ] || build_static "$(rustc --print host-tuple)"
+must_be_static "$binary"
 PYTHONDONTWRITEBYTECODE=1 exec timeout -k 10 120 unshare --net --mount python3 tests/deploy/image.py "$binary"

@@ -193,8 +193,8 @@ async fn in_fsync_mode_prometheus_rules_lose_nothing_beside_a_repeat() {
     }
 }
 
-/// A batch that was open when the program died is made again of the same elements, alone. If all its eighths are
-/// refused, then because it was stored whole: a receiver that rolls back takes all of it or nothing.
+/// A batch that was open when the program died is made again of the same elements, alone. What is refused of it by
+/// itself was stored: a receiver that rolls back takes all of a request or nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn in_fsync_mode_prometheus_rules_lose_nothing_beside_what_the_program_repeats() {
     if crate::mode_is(Ack::Fsync) && crate::has_disk_log() {

@@ -145,7 +145,7 @@ async fn a_long_outage_leaves_memory_flat_and_under_its_limit_and_loses_nothing(
         "--max-shards",
         "100",
     ]);
-    let outage = Duration::from_secs(if long() { 240 } else { 12 });
+    let outage = Duration::from_secs(if long() { 240 } else { 28 });
     let options = LoadOptions {
         url: format!("http://{}/api/v1/write", program.data),
         data: data(),
@@ -183,10 +183,13 @@ async fn a_long_outage_leaves_memory_flat_and_under_its_limit_and_loses_nothing(
     let most = |resident: &[u64]| resident.iter().copied().max().unwrap_or(0);
     let peak = most(&filling).max(most(&resident));
     assert!(peak < BUDGET, "peak {} MiB of 64", peak >> 20);
-    // What the allocator gives back meanwhile is no growth.
-    let (first, second) = resident.split_at(resident.len() / 2);
-    let grown = most(second).saturating_sub(most(first));
-    assert!(grown < BUDGET / 20, "it grows: {first:?}, then {second:?}");
+    // Some ten seconds after the log is full the allocator has given back what it does not need.
+    let settled = &resident[resident.len() / 2..];
+    let (low, high) = (settled.iter().min().unwrap(), settled.iter().max().unwrap());
+    assert!(
+        high - low < BUDGET / 10,
+        "flat: between {low} and {high} in the second half"
+    );
     sink.set_behaviour(Behaviour::default());
     let deadline = tokio::time::Instant::now() + 2 * LIMIT;
     while program.pending().await != (0.0, 0.0) {
